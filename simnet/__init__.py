@@ -1,0 +1,69 @@
+"""simnet: where do the packets go?
+
+A performance model of packet reception and capture on Linux hosts.
+
+>>> import simnet
+>>> scenario = simnet.load("paper/bare-metal", {"traffic.frame_bytes": 1518})
+>>> result = simnet.run(scenario)
+>>> round(result.captured.mbps_wire.mean / 1000)
+10
+
+Everything is imported when first used, so that `import simnet` is fast.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from simnet.errors import UserError
+    from simnet.experiment.run import run
+    from simnet.params.schema import ParameterSet, built_in_sets, parameter_set
+    from simnet.results.frames import cores_frame, drops_frame, samples_frame
+    from simnet.results.result import Result
+    from simnet.results.statistics import Estimate
+    from simnet.scenario.loading import built_in_scenarios, load
+    from simnet.scenario.schema import Scenario
+
+_WHERE = {
+    "UserError": "simnet.errors",
+    "run": "simnet.experiment.run",
+    "ParameterSet": "simnet.params.schema",
+    "built_in_sets": "simnet.params.schema",
+    "parameter_set": "simnet.params.schema",
+    "cores_frame": "simnet.results.frames",
+    "drops_frame": "simnet.results.frames",
+    "samples_frame": "simnet.results.frames",
+    "Result": "simnet.results.result",
+    "Estimate": "simnet.results.statistics",
+    "built_in_scenarios": "simnet.scenario.loading",
+    "load": "simnet.scenario.loading",
+    "Scenario": "simnet.scenario.schema",
+}
+
+__all__ = [
+    "Estimate",
+    "ParameterSet",
+    "Result",
+    "Scenario",
+    "UserError",
+    "built_in_scenarios",
+    "built_in_sets",
+    "cores_frame",
+    "drops_frame",
+    "load",
+    "parameter_set",
+    "run",
+    "samples_frame",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module 'simnet' has no attribute {name!r}")
+    return getattr(import_module(_WHERE[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,228 @@
+"""The flow tables of the PNA: what a five-tuple finds in them, and what that costs.
+
+*d-left* (pna_hashmap, from January 2012): two halves of buckets with 8 entries of 32 bits (8-bit fingerprint, 24-bit index into an array of
+44-byte pairs). A look-up reads both buckets and compares the full key on a fingerprint match; an insert appends a pair and puts its entry in
+the emptier bucket, ties to the left (Voecking, J. ACM 50:4, 2003). Nothing is deleted; when the pair array is full an insert is refused before
+it hashes. *Probing* (v2.0-2.2, the ANCS 2011 measurements): one array of 44-byte entries, quadratic probing, at most 32 tries. In both
+the tables are used in turn, a reader empties the full one, every `period`.
+
+A real d-left table takes 480 MiB. Here an entry is 16 bits: a mix of the flow number that is a bijection gives the bucket, and what is left over,
+the remainder, is stored, so that equal remainders in a bucket mean equal flows (quotienting: Cleary, IEEE Trans. Comp. C-33:9, 1984). Occupancy,
+fill and fingerprint collisions are those of the full table for all flow numbers below 2**(bucket_bits + 15).
+
+Cost comes from lines and translations touched (`hardware.memory`), from hashing and from comparisons; which lines are cold follows from how
+much of the table is in use. Left out: the cost of the reader that empties tables (it runs on another core).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from simnet.compiled import cold_jit, jit
+from simnet.hardware.memory import LINE_BYTES, PAGE_BYTES, Memory, line_ps, translation_ps
+from simnet.records import Array, Record, many
+
+D_LEFT, PROBING = 0, 1
+
+SLOTS = 8
+BUCKET_BYTES = 32
+PAIR_BYTES = 44
+REMAINDER_BITS = 15
+OCCUPIED = 1 << REMAINDER_BITS
+FINGERPRINT = 255
+MAX_TRIES = 32
+MAX_BUCKETS = 1 << 22
+MAX_ENTRIES = 1 << 23
+LEFT_FACTORS = (0x1B87359, 0x0C2B2AF)
+RIGHT_FACTORS = (0x19D699B, 0x05BD1E9)
+
+
+class FlowTable(Record):
+    """One table in use. `bucket_bits`: buckets a half (d-left) or entries (probing), as a power of two; `limit`: most entries.
+
+    Costs in ps: `hash_ps` a hash, `compare_ps` a full key comparison, `update_ps` counters of a known flow, `insert_ps` filling a new entry;
+    `new_ps` and `known_ps` are the memory accesses of a flow that is not, or is, in the table. Of two independent misses the second
+    exposes `1 - overlap` of its time.
+    """
+
+    design: int
+    bucket_bits: int
+    limit: int
+    entries: int
+    refused: int
+    lookups: int
+    false_matches: int
+    tries: int
+    rotations: int
+    period_ps: int
+    hash_ps: int
+    compare_ps: int
+    update_ps: int
+    insert_ps: int
+    overlap: float
+    new_ps: int
+    known_ps: int
+    pair_ps: int
+    recost_at: int
+    buckets: Array[int] = many("u2", MAX_BUCKETS * SLOTS)
+    filled: Array[int] = many("u1", MAX_BUCKETS)
+    keys: Array[int] = many("u4", MAX_ENTRIES)
+
+
+@jit
+def mix(flow: int, bits: int, first_factor: int, second_factor: int) -> int:
+    """A bijection of the numbers below 2**bits that scatters them. Factors are odd and below 2**25."""
+    mask = (np.int64(1) << bits) - 1
+    half = (bits + 1) >> 1
+    x = flow & mask
+    x ^= x >> half
+    x = (x * first_factor) & mask
+    x ^= x >> (half - 1)
+    x = (x * second_factor) & mask
+    return x ^ (x >> half)
+
+
+@jit
+def left_mix(table: FlowTable, flow: int) -> int:
+    """Place of a flow in the left half."""
+    return mix(flow, table.bucket_bits + REMAINDER_BITS, LEFT_FACTORS[0], LEFT_FACTORS[1])
+
+
+@jit
+def right_mix(table: FlowTable, flow: int) -> int:
+    """Place of a flow in the right half."""
+    return mix(flow, table.bucket_bits + REMAINDER_BITS, RIGHT_FACTORS[0], RIGHT_FACTORS[1])
+
+
+@jit
+def table_bytes(table: FlowTable) -> float:
+    """Memory that a random key may touch: the bucket array, or all entries."""
+    if table.design == D_LEFT:
+        return float((2 << table.bucket_bits) * BUCKET_BYTES)
+    return float((1 << table.bucket_bits) * PAIR_BYTES)
+
+
+@jit
+def access_ps(memory: Memory, lines_in_use: float, region_bytes: float) -> float:
+    """One random access to a region of which `lines_in_use` lines, each on a page of its own if there is room, are in use."""
+    lines = min(lines_in_use * LINE_BYTES, region_bytes)
+    pages = min(lines_in_use * PAGE_BYTES, region_bytes)
+    return line_ps(memory, lines) + translation_ps(memory, pages)
+
+
+@cold_jit
+def recost(table: FlowTable, memory: Memory) -> None:
+    """Work out what memory accesses cost at the present fill; again when the fill has grown by an eighth."""
+    region = table_bytes(table)
+    in_use = max(float(table.entries), 1.0)
+    cold = access_ps(memory, region, region)
+    if table.design == D_LEFT:
+        warm = access_ps(memory, 2.0 * in_use, region)
+        pair = access_ps(memory, in_use, float(table.limit * PAIR_BYTES))
+        table.new_ps = np.int64(cold * (2.0 - table.overlap))
+        table.known_ps = np.int64(warm * (2.0 - table.overlap) + pair)
+        table.pair_ps = np.int64(pair)
+    else:
+        table.new_ps = np.int64(cold)
+        table.known_ps = np.int64(access_ps(memory, in_use, region))
+    table.recost_at = table.entries + (table.entries >> 3) + 1
+
+
+@jit
+def matches(table: FlowTable, bucket: int, remainder: int) -> int:
+    """Look through one bucket. Returns the number of false fingerprint matches before the flow, or -1 - that number if it is not there."""
+    false = 0
+    wanted = remainder | OCCUPIED
+    for slot in range(np.int64(table.filled[bucket])):
+        entry = np.int64(table.buckets[bucket * SLOTS + slot])
+        if entry == wanted:
+            return false
+        if (entry ^ wanted) & FINGERPRINT == 0:
+            false += 1
+    return -1 - false
+
+
+@jit
+def put(table: FlowTable, bucket: int, remainder: int) -> None:
+    """Add an entry to a bucket that has room."""
+    table.buckets[bucket * SLOTS + np.int64(table.filled[bucket])] = remainder | OCCUPIED
+    table.filled[bucket] += 1
+
+
+@jit
+def d_left_update(table: FlowTable, flow: int) -> int:
+    """Count a packet of `flow`, inserting the flow if it is new and there is room. Returns the cost in ps."""
+    left, right = left_mix(table, flow), right_mix(table, flow)
+    mask = OCCUPIED - 1
+    left_bucket = left >> REMAINDER_BITS
+    right_bucket = (1 << table.bucket_bits) + (right >> REMAINDER_BITS)
+    false = matches(table, left_bucket, left & mask)
+    if false < 0:
+        in_right = matches(table, right_bucket, right & mask)
+        false = in_right + (-1 - false) if in_right >= 0 else in_right + false + 1
+    cost = table.hash_ps
+    if false >= 0:
+        table.false_matches += false
+        return cost + table.known_ps + table.compare_ps + false * (table.compare_ps + table.pair_ps) + table.update_ps
+    false = -1 - false
+    table.false_matches += false
+    cost += table.new_ps + false * (table.compare_ps + table.pair_ps)
+    if table.entries >= table.limit:
+        table.refused += 1
+        return cost
+    cost += table.hash_ps + table.insert_ps
+    if table.filled[left_bucket] <= table.filled[right_bucket]:
+        if table.filled[left_bucket] == SLOTS:
+            table.refused += 1
+            return cost
+        put(table, left_bucket, left & mask)
+    else:
+        put(table, right_bucket, right & mask)
+    table.entries += 1
+    return cost
+
+
+@cold_jit
+def probing_update(table: FlowTable, flow: int) -> int:
+    """The same for the older table: probe until the flow or an empty entry is found. Returns the cost in ps."""
+    mask = (1 << table.bucket_bits) - 1
+    at = mix(flow, 36, LEFT_FACTORS[0], LEFT_FACTORS[1]) & mask
+    key = np.int64(flow & 0x7FFFFFFF) + 1
+    cost = table.hash_ps
+    for k in range(MAX_TRIES):
+        at = (at + k) & mask  # steps of 1, 2, 3, ...: quadratic
+        table.tries += 1
+        stored = np.int64(table.keys[at])
+        if stored == key:
+            return cost + table.known_ps + k * (table.compare_ps + table.new_ps) + table.update_ps
+        if stored == 0:
+            if table.entries >= table.limit:
+                break
+            table.keys[at] = key
+            table.entries += 1
+            return cost + table.new_ps + k * (table.compare_ps + table.new_ps) + table.insert_ps
+    table.refused += 1
+    return cost + (k + 1) * (table.compare_ps + table.new_ps)
+
+
+@jit
+def count_packet(table: FlowTable, memory: Memory, flow: int) -> int:
+    """Count a packet of `flow` in the table. Returns the cost in ps."""
+    table.lookups += 1
+    cost = d_left_update(table, flow) if table.design == D_LEFT else probing_update(table, flow)
+    if table.entries >= table.recost_at:
+        recost(table, memory)
+    return cost
+
+
+@cold_jit
+def rotate(table: FlowTable, memory: Memory) -> None:
+    """The next, empty table takes over."""
+    if table.design == D_LEFT:
+        table.buckets[: (2 << table.bucket_bits) * SLOTS] = 0
+        table.filled[: 2 << table.bucket_bits] = 0
+    else:
+        table.keys[: 1 << table.bucket_bits] = 0
+    table.entries = 0
+    table.rotations += 1
+    recost(table, memory)

@@ -1,0 +1,147 @@
+"""What each command does."""
+
+from __future__ import annotations
+
+import json
+import sys
+from argparse import Namespace
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from simnet.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from simnet.experiment.replicate import Progress
+
+
+def _print_json(content: Any) -> None:
+    json.dump(content, sys.stdout, indent=1, allow_nan=False)
+    print()
+
+
+def list_command(options: Namespace) -> int:
+    """Built-in scenarios and parameter sets."""
+    from simnet.params.schema import built_in_sets, parameter_set
+    from simnet.scenario.loading import built_in_scenarios, load
+
+    scenarios = [load(name) for name in built_in_scenarios()]
+    sets = [parameter_set(name) for name in built_in_sets()]
+    if options.json:
+        _print_json(
+            {
+                "scenarios": [{"name": s.name, "title": s.title, "question": s.question} for s in scenarios],
+                "parameter_sets": [{"name": p.name, "title": p.title} for p in sets],
+            }
+        )
+        return 0
+    print("scenarios (simnet run NAME)")
+    for scenario in scenarios:
+        print(f"  {scenario.name:<24}{scenario.title}\n  {'':<24}{scenario.question}")
+    print("\nparameter sets (simnet show NAME)")
+    for params in sets:
+        print(f"  {params.name:<24}{params.title}")
+    return 0
+
+
+def show_command(options: Namespace) -> int:
+    """A resolved scenario, or a parameter set."""
+    from simnet.params.schema import built_in_sets, parameter_set
+    from simnet.report.text import parameter_table, scenario_table
+    from simnet.scenario.loading import built_in_scenarios, load
+
+    if options.name in built_in_sets():
+        params = parameter_set(options.name)
+        if options.json:
+            _print_json({"name": params.name, "title": params.title, "host": dict(params.host), "quantities": [vars(q) for q in params]})
+        else:
+            print(parameter_table(params))
+        return 0
+    if not options.name.endswith((".yaml", ".yml")) and options.name not in built_in_scenarios():
+        names = [*built_in_scenarios(), *built_in_sets()]
+        raise UserError(f"no scenario or parameter set {options.name!r}; there are {', '.join(names)}{nearest(options.name, names)}")
+    from simnet.experiment.run import provenance
+    from simnet.system.wiring import describe, resolve
+
+    scenario = load(options.name, options.set)
+    params = resolve(scenario)
+    structure = describe(scenario, params)
+    if options.json:
+        _print_json({**provenance(scenario, params), "resolved": dict(structure)})
+    else:
+        print(scenario_table(scenario, params, structure))
+    return 0
+
+
+@contextmanager
+def _progress(what: str) -> Iterator[Progress | None]:
+    """A progress bar on standard error, if that is a terminal."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from simnet import compiled
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        first = "compiling the mechanisms (once, about a minute)" if compiled.is_fresh() else what
+        task = bar.add_task(first, total=None if compiled.is_fresh() else 1.0)
+
+        def show(doing: str, share: float) -> None:
+            if not compiled.is_fresh():
+                bar.update(task, description=f"{what}: {doing}", completed=share, total=1.0)
+
+        yield show
+
+
+def run_command(options: Namespace) -> int:
+    """Simulate a scenario."""
+    from simnet.scenario.loading import load
+
+    scenario = load(options.scenario, options.set)
+    if options.workers is not None and options.workers < 1:
+        raise UserError(f"--workers {options.workers}: at least 1")
+    if options.replication is not None and not 0 <= options.replication < scenario.measure.replications:
+        raise UserError(f"--replication {options.replication}: the run has replications 0 to {scenario.measure.replications - 1}")
+    out = Path(options.out) if options.out else None
+    if out is not None:
+        from simnet.report.files import prepare
+
+        prepare(out)
+    from simnet.experiment.run import run
+
+    with _progress(scenario.name) as progress:
+        result = run(
+            scenario,
+            seed=options.seed,
+            engine=options.engine,
+            workers=options.workers,
+            progress=progress,
+            only=options.replication,
+        )
+    if options.json:
+        _print_json(result.as_json())
+    else:
+        from simnet.report.text import result_table
+
+        print(result_table(result))
+    if out is not None:
+        sys.stdout.flush()
+        from simnet.report.files import write_result
+
+        write_result(result, out)
+    return 0
+
+
+def validate_command(options: Namespace) -> int:
+    """Hold the model against what is known."""
+    from validation.suite import CHECKS, validate
+
+    for name in options.checks:
+        if name not in CHECKS:
+            raise UserError(f"no check {name!r}; there are {', '.join(CHECKS)}{nearest(name, CHECKS)}")
+    return validate(options.checks or [*CHECKS], as_json=options.json, out=Path(options.out) if options.out else None, scenarios=options.scenarios)

@@ -1,0 +1,97 @@
+"""Arguments, exit status, and where output goes. What a command does is in `simnet.cli.commands`, imported only then."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+EXIT_FAILED_CHECK, EXIT_USER, EXIT_INTERRUPTED = 1, 2, 130
+
+EPILOGUE = """examples:
+  simnet run paper/bare-metal
+  simnet run paper/bare-metal --set capture.method=pf_packet --set traffic.frame_bytes=256 --json
+  simnet run paper/bare-metal --set traffic.source=pcap --set traffic.pcap=trace.pcap
+  simnet show paper/bare-metal
+  simnet validate theory
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of the whole command line."""
+    parser = argparse.ArgumentParser(
+        prog="simnet",
+        description="Where do the packets go? A performance model of packet reception and capture on Linux.",
+        epilog=EPILOGUE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="store_true", help="print the version")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+
+    def output(command: argparse.ArgumentParser) -> None:
+        command.add_argument("--json", action="store_true", help="print one JSON object and nothing else on standard output")
+
+    def sets(command: argparse.ArgumentParser) -> None:
+        command.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", help="change a field, such as traffic.frame_bytes=256")
+
+    listing = commands.add_parser("list", help="built-in scenarios and parameter sets")
+    output(listing)
+
+    show = commands.add_parser("show", help="a scenario with everything resolved and the source of every cost, or a parameter set")
+    show.add_argument("name", help="a scenario, a .yaml file, or a parameter set")
+    sets(show)
+    output(show)
+
+    run = commands.add_parser("run", help="simulate a scenario")
+    run.add_argument("scenario", help="a built-in name or a .yaml file")
+    sets(run)
+    run.add_argument("--seed", type=int, default=1, help="same scenario and seed: same result (default 1)")
+    run.add_argument("--engine", default="compiled", choices=("compiled", "simpy"), help="both give the same bytes (default compiled)")
+    run.add_argument("--workers", type=int, default=None, metavar="N", help="threads (default: one a processor); does not change results")
+    run.add_argument("--replication", type=int, default=None, metavar="K", help="run only replication K, over the window that the whole run measures")
+    run.add_argument("--out", metavar="DIR", help="also write result.json, samples.parquet and plots")
+    output(run)
+
+    validate = commands.add_parser("validate", help="hold the model against theory, its other engines, the paper, other measurements")
+    validate.add_argument("checks", nargs="*", metavar="CHECK", help="theory, engines, paper, published (default: all)")
+    validate.add_argument("--scenarios", type=int, default=None, metavar="N", help="random scenarios for engines (default 200)")
+    validate.add_argument("--out", metavar="DIR", help="also write tables and plots")
+    output(validate)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Returns
+    -------
+    int
+        0 for success, 1 for a failed check, 2 for a mistake of the user's, 130 after Ctrl-C.
+    """
+    parser = build_parser()
+    options = parser.parse_args(arguments)
+    if options.version:
+        from importlib.metadata import version
+
+        print(version("simnet-rx"))
+        return 0
+    if options.command is None:
+        parser.print_help()
+        return EXIT_USER
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # nothing here multiplies matrices; starting its threads costs time
+    from simnet.errors import UserError
+
+    try:
+        from simnet.cli import commands
+
+        return int(getattr(commands, f"{options.command}_command")(options))
+    except UserError as error:
+        print(f"simnet: {error}", file=sys.stderr)
+        return EXIT_USER
+    except KeyboardInterrupt:
+        print("simnet: interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_USER

@@ -1,0 +1,97 @@
+"""The decorator of all mechanisms.
+
+`jit` compiles a module-level function with numba, without the GIL, and caches the machine code. Everything is inlined into the loop of the
+compiled clock, which makes it twice as fast as calls do (docs/decisions.md). numba does not notice an edit in a callee that lives in another
+file, so the cache is kept under a hash of all sources of the package. With SIMNET_JIT=0 in the environment the decorators do nothing and the
+interpreter runs the same mechanisms: slow, but open to a debugger.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any, TypeVar
+
+F = TypeVar("F")
+
+JIT = os.environ.get("SIMNET_JIT", "1") != "0"
+_PACKAGE = Path(__file__).parent
+_MECHANISMS = ("records.py", "compiled.py", "traffic", "hardware", "kernel", "virt", "capture", "system", "engine")
+_KEPT_CACHES = 4
+
+
+def source_hash() -> str:
+    """Hash of every source file whose change could change compiled code."""
+    digest = hashlib.sha256(sys.version.encode())
+    for part in _MECHANISMS:
+        path = _PACKAGE / part
+        for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
+            digest.update(file.name.encode() + file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _cache_directory() -> Path:
+    home = os.environ.get("SIMNET_CACHE_DIR") or os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "simnet")
+    try:
+        os.makedirs(home, exist_ok=True)
+        with tempfile.TemporaryFile(dir=home):
+            pass
+    except OSError:
+        home = os.path.join(tempfile.gettempdir(), f"simnet-{os.getuid()}")
+    return Path(home)
+
+
+def _prune(home: Path, keep: Path) -> None:
+    """Remove compiled code of old sources, newest kept."""
+    others = sorted((d for d in home.glob("jit-*") if d != keep), key=lambda d: d.stat().st_mtime, reverse=True)
+    for old in others[_KEPT_CACHES - 1 :]:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+if JIT:
+    home = _cache_directory()
+    CACHE = home / f"jit-{source_hash()}"
+    if not CACHE.exists():
+        CACHE.mkdir(parents=True, exist_ok=True)
+        _prune(home, CACHE)
+    _COMPLETE: Path | None = CACHE / "complete"
+    os.environ["NUMBA_CACHE_DIR"] = str(CACHE)
+    import numba
+
+    numba.config.CACHE_DIR = str(CACHE)
+    _hot: Any = numba.njit(cache=True, nogil=True, forceinline=True)
+    _cold: Any = numba.njit(cache=True, nogil=True)
+else:
+    _COMPLETE = None
+
+    def _hot(function: Any) -> Any:
+        return function
+
+    _cold = _hot
+
+
+def is_fresh() -> bool:
+    """Has the loop of the compiled clock not been compiled yet for these sources? Then the first run takes a while."""
+    return _COMPLETE is not None and not _COMPLETE.exists()
+
+
+def mark_compiled() -> None:
+    """A run has ended, so everything it needs is in the cache."""
+    if _COMPLETE is not None:
+        _COMPLETE.touch()
+
+
+def jit(function: F) -> F:
+    """Compile a mechanism, to be inlined into whatever calls it. The type checker sees the plain function."""
+    compiled: F = _hot(function)
+    return compiled
+
+
+def cold_jit(function: F) -> F:
+    """Compile a mechanism that runs seldom, as a function of its own: it costs a call, and less time to compile."""
+    compiled: F = _cold(function)
+    return compiled

@@ -1,0 +1,59 @@
+"""Feeding a capture file to the link: a SimPy process outside the machine.
+
+Packets come with the file's time stamps divided by `speed`, but no closer than the link can carry them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import simpy
+from numpy.typing import NDArray
+from simpy.events import ProcessGenerator
+
+from simnet.agenda import NIC, act_by
+from simnet.hardware.nic import admit
+from simnet.system.machine import Machine
+from simnet.traffic.frame import QUEUE_FRAMES
+from simnet.traffic.packets import PacketFile
+from simnet.traffic.switch import load_replay
+from simnet.units import PS_PER_MS, WIRE_OVERHEAD_BYTES
+
+BLOCK = QUEUE_FRAMES // 4
+START_PS = PS_PER_MS
+
+Times = NDArray[np.int64]
+
+
+def arrivals(packets: PacketFile, speed: float, byte_ps: float) -> Times:
+    """When each packet's last bit reaches the NIC, from START_PS: int64 ps, shape (packets,)."""
+    wanted = (packets.times_ps / speed).astype(np.int64)
+    wire = np.round((packets.frame_bytes + WIRE_OVERHEAD_BYTES) * byte_ps).astype(np.int64)
+    carried = np.cumsum(wire)
+    queued = carried + np.maximum.accumulate(wanted - (carried - wire))
+    return START_PS + queued
+
+
+def blocks(packets: PacketFile, times: Times, loop: bool) -> Iterator[tuple[Times, Times, Times]]:
+    """Successive blocks of (arrival, frame bytes, flow); a looped file follows itself after its mean gap."""
+    offset = 0
+    period = int(times[-1] - times[0]) + max(int(times[-1] - times[0]) // max(len(times) - 1, 1), 1)
+    while True:
+        for start in range(0, len(times), BLOCK):
+            part = slice(start, start + BLOCK)
+            yield times[part] + offset, packets.frame_bytes[part], packets.flows[part]
+        if not loop:
+            return
+        offset += period
+
+
+def feed(environment: simpy.Environment, m: Machine, packets: PacketFile, times: Times, loop: bool) -> ProcessGenerator:
+    """Keep between one and three blocks ahead of the link."""
+    for block in blocks(packets, times, loop):
+        admit(m, int(environment.now))
+        load_replay(m.link, *block)
+        act_by(m.agenda, NIC, m.link.arriving.arrival_ps)
+        ahead = int(block[0][0]) - int(environment.now)
+        if ahead > 0:
+            yield environment.timeout(ahead)

@@ -1,0 +1,93 @@
+"""One replication: a machine, a clock, what it is fed, and samples of its counters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from threading import Event
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simnet.engine.clocks import CLOCKS
+from simnet.engine.replay import arrivals, feed
+from simnet.engine.streams import seed_source
+from simnet.params.schema import ParameterSet
+from simnet.scenario.schema import Scenario
+from simnet.system.counters import counters
+from simnet.system.machine import Machine
+from simnet.system.wiring import build
+from simnet.traffic.packets import PacketFile
+
+
+class Histograms(NamedTuple):
+    """Packets by latency bin (see `capture.monitor.bin_of`) and polls by the number of their frames."""
+
+    latency: NDArray[np.int64]
+    batches: NDArray[np.int64]
+
+
+class Simulation:
+    """One replication of a scenario, from time 0.
+
+    Attributes
+    ----------
+    machine
+        Its state.
+    times_ps, rows
+        When samples were taken, and the counters then (see `system.counters.ROW`); the first is at 0.
+    histograms
+        Histograms by the time at which they were remembered.
+    stopping
+        Set it from another thread to end a run at the next sample.
+    """
+
+    def __init__(
+        self,
+        scenario: Scenario,
+        params: ParameterSet,
+        seed: int,
+        replication: int,
+        engine: str = "compiled",
+        packets: PacketFile | None = None,
+    ) -> None:
+        self.replication = replication
+        self.machine = build(scenario, params, seed_source(seed, replication), packets)
+        self.clock = CLOCKS[engine](self.machine)
+        self.now_ps = 0
+        self.times_ps: list[int] = [0]
+        self.rows: list[NDArray[Any]] = [counters(self.machine)]
+        self.histograms: dict[int, Histograms] = {0: self.histograms_now()}
+        self.stopping = Event()
+        self.replay_ends_ps: int | None = None
+        if packets is not None:
+            times = arrivals(packets, scenario.traffic.speed, float(self.machine.link.byte_ps))
+            self.replay_ends_ps = None if scenario.traffic.loop else int(times[-1])
+            self.clock.environment.process(
+                feed(self.clock.environment, self.machine, packets, times, scenario.traffic.loop)
+            )
+
+    def run(self, times_ps: Iterable[int], keep_histograms: bool = False) -> None:
+        """Go on to each of the given times and take a sample there; stops early if `stopping` is set.
+
+        With `keep_histograms` every fifth sample also remembers the histograms, so that later ones can be counted from there.
+        """
+        for time_ps in times_ps:
+            if self.stopping.is_set():
+                return
+            self.now_ps = time_ps
+            self.clock.advance(time_ps)
+            self.times_ps.append(time_ps)
+            self.rows.append(counters(self.machine))
+            if keep_histograms and len(self.rows) % 5 == 1:
+                self.histograms[time_ps] = self.histograms_now()
+
+    def histograms_now(self) -> Histograms:
+        """Histograms since time 0."""
+        m = self.machine
+        return Histograms(np.array(m.monitors[0].latency), sum_batches(m))
+
+
+def sum_batches(m: Machine) -> NDArray[np.int64]:
+    """Frames a poll, all queues together."""
+    return np.sum([np.array(m.napis[q].batches) for q in range(m.nic.queues)], axis=0, dtype=np.int64)

@@ -1,0 +1,19 @@
+"""What goes wrong in ways a user can mend."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """A mistake of the user's: one message, exit status 2, no traceback.
+
+    The message says where it is, what was given, what is allowed and the nearest name.
+    """
+
+
+def nearest(given: str, allowed: Iterable[str]) -> str:
+    """'; did you mean ...?' for the allowed name closest to `given`, or nothing if none is close."""
+    close = difflib.get_close_matches(given, list(allowed), n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else ""

@@ -1,0 +1,53 @@
+"""How long to simulate, before anything is known about the results."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from simnet.params.schema import ParameterSet
+from simnet.scenario.schema import Scenario
+from simnet.system.topology import topology_of
+from simnet.units import PS_PER_S
+
+OBSERVATIONS = 200
+"""Samples of the pilot, from which the warm-up is found."""
+QUICK_PILOT_S = 0.05
+SHARED_PILOT_S = 1.0
+"""Where tasks take turns on a core, a turn is tens of milliseconds and a pilot must see many."""
+PILOT_FRAMES = 5_000
+MANY_FLOWS = 1024
+PAPER_SECONDS, PAPER_SAMPLE_S, PAPER_DROPPED = 240, 10, 2
+"""ICCCN 2012, section IV: 240 s, a sample each 10 s, the first and last two dropped."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Times in ps. `period_ps` is that of a flow table whose filling matters: windows are whole periods of it; 0 for none."""
+
+    pilot_ps: int
+    limit_ps: int
+    period_ps: int
+
+    def pilot_times(self) -> list[int]:
+        """When the pilot takes samples."""
+        return [self.pilot_ps * (i + 1) // OBSERVATIONS for i in range(OBSERVATIONS)]
+
+
+def paper_times() -> list[int]:
+    """When the paper's protocol takes samples."""
+    return [i * PAPER_SAMPLE_S * PS_PER_S for i in range(1, PAPER_SECONDS // PAPER_SAMPLE_S + 1)]
+
+
+def plan_of(scenario: Scenario, params: ParameterSet, offered_kpps: float | None) -> Plan:
+    """Pilot, limit and period of a scenario under the adaptive protocol."""
+    topology = topology_of(scenario, params)
+    shared = topology.reader_cpu in topology.irq_cpus
+    pilot_s = SHARED_PILOT_S if shared else QUICK_PILOT_S
+    if offered_kpps:
+        pilot_s = max(pilot_s, PILOT_FRAMES / (offered_kpps * 1000))
+    limit_s = scenario.measure.limit_s
+    period_s = 0.0
+    if scenario.capture.monitor == "flow" and (scenario.traffic.flows == "multi" or (isinstance(scenario.traffic.flows, int) and scenario.traffic.flows > MANY_FLOWS)):
+        period_s = scenario.capture.flow_table.period_s
+    pilot_s = min(pilot_s, limit_s, period_s or limit_s)
+    return Plan(round(pilot_s * PS_PER_S), round(limit_s * PS_PER_S), round(period_s * PS_PER_S))

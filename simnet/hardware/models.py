@@ -1,0 +1,74 @@
+"""Network interfaces that the model knows: what the data sheet and the driver fix, with where it is written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from simnet.hardware.moderation import EITR_20K, IGB_ADAPTIVE, IGB_LEAST, IXGBE_ADAPTIVE
+from simnet.hardware.rss import IXGBE_KEY, MICROSOFT_KEY
+
+
+@dataclass(frozen=True)
+class NicModel:
+    """One NIC with its driver.
+
+    `ring` gives the default, least and most descriptors and what they must be a multiple of; `returns_work_done` is the poll routine's
+    return rule (see `kernel.napi`); `hashes_udp_ports` the driver's RSS fields.
+    """
+
+    name: str
+    driver: str
+    link_gbps: float
+    queues: int
+    ring: tuple[int, int, int, int]
+    ring_is_power_of_two: bool
+    refill_batch: int
+    weight: int
+    returns_work_done: bool
+    buffer_bytes: int
+    moderation: int
+    first_eitr: int
+    rss_key: bytes
+    hashes_udp_ports: bool
+    source: str
+
+
+NIC_MODELS = {
+    model.name: model
+    for model in (
+        NicModel(
+            name="82599",
+            driver="ixgbe",
+            link_gbps=10.0,
+            queues=16,
+            ring=(512, 64, 4096, 8),
+            ring_is_power_of_two=False,
+            refill_batch=16,
+            weight=64,
+            returns_work_done=False,
+            buffer_bytes=448 * 1024,
+            moderation=IXGBE_ADAPTIVE,
+            first_eitr=EITR_20K,
+            rss_key=IXGBE_KEY,
+            hashes_udp_ports=False,
+            source="drivers/net/ethernet/intel/ixgbe of Linux 3.2 (ixgbe.h, ixgbe_main.c, ixgbe_82599.c): 512 KiB packet buffer less 64 KiB for Flow Director",
+        ),
+        NicModel(
+            name="82576",
+            driver="igb",
+            link_gbps=1.0,
+            queues=8,
+            ring=(256, 80, 4096, 8),
+            ring_is_power_of_two=False,
+            refill_batch=16,
+            weight=64,
+            returns_work_done=True,
+            buffer_bytes=64 * 1024,
+            moderation=IGB_ADAPTIVE,
+            first_eitr=IGB_LEAST,
+            rss_key=MICROSOFT_KEY,
+            hashes_udp_ports=True,
+            source="drivers/net/igb of Linux 2.6.37 (igb.h, igb_main.c); packet buffer 64 KiB of the 82576 data sheet; the driver's key is random",
+        ),
+    )
+}

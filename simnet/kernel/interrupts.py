@@ -1,0 +1,79 @@
+"""Hard interrupts: the timer tick, time-outs, rescheduling interrupts and device vectors.
+
+A handler only marks what is to be done: a device handler puts its NAPI context on the poll list of the core it interrupted (napi_schedule), the
+tick raises the timer softirq and checks the current task's slice. Idle cores have no tick (NO_HZ). Ticks of different cores are apart by
+half a period over the number of CPUs each (tick_setup_sched_timer).
+"""
+
+from __future__ import annotations
+
+from simnet.agenda import NEVER, TICKS, TIMEOUTS
+from simnet.compiled import cold_jit, jit
+from simnet.hardware.cpu import FIRST_DEVICE_VECTOR, RESCHEDULE_VECTOR, TIMEOUT_VECTOR, TIMER_VECTOR, send_vector
+from simnet.kernel.core import IDLE, SLEEPING, TIMER_SOFTIRQ
+from simnet.kernel.napi import HasNapi, napi_schedule
+from simnet.kernel.sched import check_preempt_tick, wake_up
+from simnet.kernel.softirq import raise_softirq
+
+
+@cold_jit
+def expire_timeouts(m: HasNapi, c: int, now: int) -> None:
+    """Wake the sleepers of core `c` whose time-out has passed (hrtimer_wakeup)."""
+    for i in range(m.task_count):
+        task = m.tasks[i]
+        if task.core == c and task.timeout_ps <= now:
+            task.timeout_ps = NEVER
+            if task.state == SLEEPING:
+                wake_up(m, i, c, now)
+
+
+@jit
+def take_interrupt(m: HasNapi, c: int, now: int) -> int:
+    """Core `c` takes the lowest requested vector and runs its handler. Returns the cost of entry, handler and EOI."""
+    cpu = m.cpus[c]
+    vector = 0
+    while not (cpu.irr >> vector) & 1:
+        vector += 1
+    cpu.irr &= ~(1 << vector)
+    cpu.interrupts += 1
+    if vector >= FIRST_DEVICE_VECTOR:
+        napi_schedule(m, c, vector - FIRST_DEVICE_VECTOR)
+        return m.costs.device_interrupt_ps
+    if vector == RESCHEDULE_VECTOR:
+        return m.costs.reschedule_interrupt_ps
+    if vector == TIMEOUT_VECTOR:
+        expire_timeouts(m, c, now)
+        return m.costs.timer_interrupt_ps
+    raise_softirq(m, c, TIMER_SOFTIRQ)
+    check_preempt_tick(m, c, now)
+    return m.costs.timer_interrupt_ps
+
+
+@cold_jit
+def ticks_fire(m: HasNapi, physical: int, now: int) -> None:
+    """The local timers that are due interrupt their processors, unless these are idle."""
+    following = NEVER
+    for c in range(physical):
+        core = m.cores[c]
+        if core.next_tick_ps <= now:
+            core.next_tick_ps += m.rules.tick_ps
+            if core.level != IDLE:
+                send_vector(m, c, TIMER_VECTOR, now)
+        following = min(following, core.next_tick_ps)
+    m.agenda.due_ps[TICKS] = following
+
+
+@cold_jit
+def timeouts_fire(m: HasNapi, now: int) -> None:
+    """The processors of sleepers whose time-out has passed are interrupted."""
+    following = NEVER
+    for i in range(m.task_count):
+        task = m.tasks[i]
+        if task.timeout_ps <= now:
+            if task.state == SLEEPING:
+                send_vector(m, task.core, TIMEOUT_VECTOR, now)
+            else:
+                task.timeout_ps = NEVER
+        else:
+            following = min(following, task.timeout_ps)
+    m.agenda.due_ps[TIMEOUTS] = following

@@ -1,0 +1,64 @@
+"""What differs between kernel generations: numbers and switches that `softirq` and `sched` follow.
+
+A generation is one row here, not flags in the code.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from simnet.records import Record
+
+
+class Rules(Record):
+    """The rule set of one kernel, as the mechanisms read it.
+
+    `max_restart` rounds of softirqs before ksoftirqd is woken (MAX_SOFTIRQ_RESTART); `softirq_limit_ps` ends the rounds by time (0: no
+    limit); `net_rx_jiffies` ticks, or else `net_rx_limit_ps`, end net_rx_action; `defers_to_ksoftirqd`: irq_exit runs no softirqs while
+    ksoftirqd is runnable; `budget` is netdev_budget; `tick_ps` is 1/HZ; the rest are the CFS times, scaled for the number of CPUs.
+    """
+
+    max_restart: int
+    softirq_limit_ps: int
+    net_rx_jiffies: int
+    net_rx_limit_ps: int
+    defers_to_ksoftirqd: int
+    budget: int
+    tick_ps: int
+    sched_latency_ps: int
+    min_granularity_ps: int
+    wakeup_granularity_ps: int
+
+
+@dataclass(frozen=True)
+class Generation:
+    """A kernel generation: its rules before HZ and the number of CPUs are known. Times in ms.
+
+    The CFS base values are multiplied by 1 + floor(log2(min(CPUs, 8))) (sched_fair.c, get_update_sysctl_factor).
+    """
+
+    name: str
+    source: str
+    max_restart: int = 10
+    softirq_limit_ms: float = 0.0
+    net_rx_jiffies: int = 2
+    net_rx_limit_ms: float = 0.0
+    defers_to_ksoftirqd: bool = False
+    budget: int = 300
+    sched_latency_ms: float = 6.0
+    min_granularity_ms: float = 0.75
+    wakeup_granularity_ms: float = 1.0
+
+
+GENERATIONS = {
+    generation.name: generation
+    for generation in (
+        Generation("2.6.37", "kernel/softirq.c and net/core/dev.c of Linux 2.6.37: the rules of 3.2"),
+        Generation("3.2", "kernel/softirq.c, net/core/dev.c, kernel/sched_fair.c of Linux 3.2"),
+        Generation(
+            "3.2-deferred",
+            "hypothesis: the 3.2 rules, but irq_exit leaves softirqs to a runnable ksoftirqd as commit 4cd13c21b207 (4.9) has it",
+            defers_to_ksoftirqd=True,
+        ),
+    )
+}

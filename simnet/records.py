@@ -1,0 +1,81 @@
+"""Plain state: a class that declares fields is at once a numpy record, a numba record and a type that mypy checks.
+
+    class Ring(Record):
+        slots: int
+        frames: Array[Frame] = many(Frame, 4096)
+
+    class Nic(Record):
+        rings: Array[Ring] = many(Ring, 16)
+        offered: int
+
+`allocate(Nic)` returns zeroed memory of `dtype_of(Nic)`. Mechanisms read `nic.rings[q].slots`, which is the same expression to the
+interpreter (on a `numpy.record`), to numba (on a typed record) and to mypy (on the class). The memory is never initialised by Python
+code, so pages that a run does not touch cost nothing: big tables can be fields.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, Protocol, TypeVar, cast, get_type_hints
+
+import numpy as np
+
+T = TypeVar("T")
+
+
+class Array(Protocol[T]):
+    """A fixed-length array inside a record. Scalars and records both; the length is part of the type."""
+
+    def __getitem__(self, index: Any, /) -> T: ...
+    def __setitem__(self, index: Any, value: Any, /) -> None: ...
+    def __len__(self) -> int: ...
+
+
+class Record:
+    """Base of all record declarations. Never instantiated: see `allocate`."""
+
+
+class _Many:
+    def __init__(self, kind: Any, count: int) -> None:
+        self.kind = kind
+        self.count = count
+
+
+def many(kind: Any, count: int) -> Any:
+    """Declare an array field of `count` records, `int`s (int64), `float`s or items of a numpy dtype name."""
+    return _Many(kind, count)
+
+
+# The interpreter would find the attribute of numpy.record where compiled code finds the field.
+_TAKEN = frozenset(dir(np.record))
+
+
+@functools.cache
+def dtype_of(kind: Any) -> np.dtype[Any]:
+    """The aligned dtype of a Record subclass, of `int` (int64), `float` or of a numpy dtype name."""
+    if kind is int:
+        return np.dtype("i8")
+    if kind is float:
+        return np.dtype("f8")
+    if not (isinstance(kind, type) and issubclass(kind, Record)):
+        return np.dtype(kind)
+    fields: list[Any] = []
+    for name, hint in get_type_hints(kind).items():
+        if name in _TAKEN:
+            raise TypeError(f"{kind.__name__}.{name}: a field may not be named like an attribute of numpy.record")
+        default = getattr(kind, name, None)
+        if isinstance(default, _Many):
+            fields.append((name, dtype_of(default.kind), (default.count,)))
+        else:
+            fields.append((name, dtype_of(hint)))
+    return np.dtype(fields, align=True)
+
+
+def allocate(kind: type[T]) -> T:
+    """One zeroed record of the declared kind.
+
+    Returns
+    -------
+    A `numpy.record` that the type checker sees as an instance of `kind`. It keeps its memory alive.
+    """
+    return cast(T, np.zeros(1, dtype_of(kind)).view(np.recarray)[0])

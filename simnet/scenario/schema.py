@@ -1,0 +1,213 @@
+"""What a user writes: one host, the traffic sent to it, how it captures, how it is measured.
+
+Units are in the names. Every field has a default except where the traffic's rate has none. Checks that need more than one field come last
+and name the field to change.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from simnet.units import MAX_FRAME_BYTES, MIN_FRAME_BYTES
+
+IMIX = {64: 7.0, 594: 4.0, 1518: 1.0}
+"""Simple IMIX: frame length (with FCS) and weight."""
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ValueError(f"expected a number without a unit (the unit is in the name), not {value!r}")
+    if not math.isfinite(value):
+        raise ValueError(f"expected a finite number, not {value!r}")
+    return value
+
+
+def _whole(value: Any) -> Any:
+    value = _finite(value)
+    if value != int(value):
+        raise ValueError(f"expected a whole number, not {value!r}")
+    return int(value)
+
+
+Number = Annotated[float, BeforeValidator(_finite)]
+Count = Annotated[int, BeforeValidator(_whole)]
+Positive = Annotated[Number, Field(gt=0)]
+Cpu = Annotated[Count, Field(ge=0)]
+
+
+def _word(value: Any) -> Any:
+    """YAML's own null is the name of the null monitor."""
+    return "null" if value is None else value
+
+
+def _name(value: Any) -> Any:
+    """A name that looks like a number to YAML, such as 3.2 or 82599."""
+    return str(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else value
+
+
+def _flows(value: Any) -> Any:
+    if value in ("single", "multi"):
+        return value
+    if isinstance(value, str):
+        raise ValueError("expected single, multi (every packet a new flow) or a number of flows")
+    count = _whole(value)
+    if not 1 <= count <= 1 << 24:
+        raise ValueError("a number of flows is 1 to 16777216; for more use multi (every packet a new flow)")
+    return count
+
+
+def _frame_bytes(value: Any) -> Any:
+    if value == "imix":
+        return dict(IMIX)
+    mix = value if isinstance(value, dict) else {value: 1.0}
+    if not mix or len(mix) > 16:
+        raise ValueError("expected one size, imix, or 1 to 16 sizes with weights")
+    for size, weight in mix.items():
+        if isinstance(size, str):
+            raise ValueError(f"expected a frame length in bytes with FCS, or imix, not {size!r}")
+        if not MIN_FRAME_BYTES <= _whole(size) <= MAX_FRAME_BYTES:
+            raise ValueError(f"a frame has {MIN_FRAME_BYTES} to {MAX_FRAME_BYTES} bytes with FCS, not {size}")
+        if _finite(weight) <= 0:
+            raise ValueError(f"the weight of size {size} must be above 0, not {weight}")
+    return {_whole(size): float(weight) for size, weight in mix.items()} if isinstance(value, dict) else _whole(value)
+
+
+Name = Annotated[str, BeforeValidator(_name)]
+
+
+class Section(BaseModel):
+    """Base of all sections: unknown keys are refused, values cannot be changed later."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Nic(Section):
+    """The receiving port. `irq_cpus`: one CPU for all queues or one for each; `ring_descriptors` and `model`: the parameter set's if not given."""
+
+    model: Name | None = None
+    queues: Annotated[Count, Field(ge=1, le=16)] = 8
+    ring_descriptors: Annotated[Count, Field(ge=1)] | None = None
+    irq_cpus: Cpu | list[Cpu] = 7
+    drop_en: bool = False
+    moderation: Literal["adaptive", "fixed"] = "adaptive"
+    moderation_us: Annotated[Number, Field(ge=0, le=1000)] = 50.0
+    dca: bool = False
+
+
+class Host(Section):
+    """The machine under test. `kernel` names a rule set (the parameter set's if not given)."""
+
+    kernel: Name | None = None
+    hz: Literal[100, 250, 1000] = 1000
+    c_states: bool = True
+    nic: Nic = Nic()
+
+
+class Traffic(Section):
+    """What is sent.
+
+    pktgen generators are limited in packets/s (`generator_mbps` at `generator_frame_bytes`, counted as `generator_mbps_means`, unless `offered_kpps`
+    is given) and in bits/s (`generator_max_gbps`, wire). `frame_bytes`: with FCS; one size, `imix`, or sizes with weights. `train_frames`:
+    frames sent back to back (1; on_off: a geometric number with mean 32).
+    """
+
+    source: Literal["pktgen", "cbr", "poisson", "on_off", "pcap"] = "pktgen"
+    generators: Annotated[Count, Field(ge=1, le=16)] = 5
+    offered_kpps: Annotated[Number, Field(gt=0, le=200_000)] | None = None
+    generator_mbps: Positive = 600.0
+    generator_frame_bytes: Annotated[Count, Field(ge=MIN_FRAME_BYTES, le=MAX_FRAME_BYTES)] = 64
+    generator_mbps_means: Literal["wire", "frame", "no_fcs"] = "wire"
+    generator_max_gbps: Positive = 2.0
+    generator_line_gbps: Positive | None = None
+    frame_bytes: Annotated[int | dict[int, float], BeforeValidator(_frame_bytes)] = 64
+    flows: Annotated[Literal["single", "multi"] | int, BeforeValidator(_flows)] = "single"
+    train_frames: Annotated[Count, Field(ge=1, le=4096)] | None = None
+    jitter: Annotated[Number, Field(ge=0, le=1)] = 0.5
+    link_gbps: Annotated[Number, Field(ge=0.01, le=1000)] | None = None
+    switch_buffer_kib: Annotated[Number, Field(ge=10, le=2048)] = 1024.0
+    switch_honours_pause: bool = False
+    pcap: str | None = None
+    speed: Positive = 1.0
+    loop: bool = False
+
+
+class FlowTable(Section):
+    """The flow monitor's table. d-left with 2^23 entries is the PNA of 2012; `probing` that of 2011."""
+
+    design: Literal["d_left", "probing"] = "d_left"
+    entries: Annotated[Count, Field(ge=1024, le=1 << 23)] = 1 << 23
+    period_s: Positive = 10.0
+
+
+class Capture(Section):
+    """How packets are captured. `cpu` is that of the capturing process; a kernel module has none.
+
+    `monitor`: `count` only counts (pcount, pfcount), `null` also decodes headers, `flow` also keeps a flow table.
+
+    `ring_frames` overrides the frame count that libpcap derives from `snaplen_bytes`. `transparent_mode` is PF_RING's: 0 through the
+    stack, 2 straight from the driver.
+    """
+
+    method: Literal["kernel_module", "pf_packet", "pf_ring", "recv"] = "kernel_module"
+    monitor: Annotated[Literal["count", "null", "flow"], BeforeValidator(_word)] = "null"
+    cpu: Cpu = 7
+    snaplen_bytes: Annotated[Count, Field(ge=16, le=65535)] = 256
+    ring_frames: Annotated[Count, Field(ge=2, le=32768)] | None = None
+    poll_timeout_ms: Annotated[Number, Field(ge=1, le=10_000)] = 500.0
+    receive_buffer_bytes: Annotated[Count, Field(ge=2048, le=1 << 30)] = 212_992
+    transparent_mode: Literal[0, 2] = 2
+    slots: Annotated[Count, Field(ge=16, le=16384)] = 4096
+    watermark: Annotated[Count, Field(ge=1, le=16384)] = 128
+    bucket_bytes: Annotated[Count, Field(ge=60, le=9216)] = 128
+    flow_table: FlowTable = FlowTable()
+
+
+class Measure(Section):
+    """When a run is good enough.
+
+    *adaptive* replicates until the 95 % interval of the captured rate is within `precision` of its mean, at most `limit_s` of simulated time a
+    replication; *paper* is ICCCN 2012's protocol: 240 s, samples of 10 s, first and last two dropped. `warmup_s`: found (MSER-5) if not
+    given.
+    """
+
+    protocol: Literal["adaptive", "paper"] = "adaptive"
+    replications: Annotated[Count, Field(ge=2, le=1000)] = 5
+    precision: Annotated[Number, Field(gt=0, le=1)] = 0.01
+    warmup_s: Annotated[Number, Field(ge=0, le=10_000)] | None = None
+    limit_s: Annotated[Number, Field(gt=0, le=100_000)] = 20.0
+
+
+class Scenario(Section):
+    """A question to the model. `costs` overrides quantities of the parameter set by name."""
+
+    name: str = "scenario"
+    title: str = ""
+    question: str = ""
+    hypotheses: list[str] = []
+    parameters: str = "e5520-linux-3.2"
+    costs: dict[str, Annotated[Number, Field(ge=0)]] = {}
+    host: Host = Host()
+    traffic: Traffic = Traffic()
+    capture: Capture = Capture()
+    measure: Measure = Measure()
+
+    @model_validator(mode="after")
+    def _check_traffic(self) -> Scenario:
+        traffic = self.traffic
+        if traffic.source == "pcap" and not traffic.pcap:
+            raise ValueError("traffic.pcap: source pcap needs the path of a pcap or pcapng file")
+        if traffic.pcap and traffic.source != "pcap":
+            raise ValueError(f"traffic.source: {traffic.source!r} does not read traffic.pcap; set traffic.source=pcap")
+        if traffic.source in ("cbr", "poisson", "on_off") and traffic.offered_kpps is None:
+            raise ValueError(f"traffic.offered_kpps: source {traffic.source} needs a total rate")
+        entries = self.capture.flow_table.entries
+        if entries & (entries - 1):
+            raise ValueError(f"capture.flow_table.entries: must be a power of two, not {entries}")
+        if self.capture.method == "pf_ring" and self.capture.watermark > self.capture.slots:
+            raise ValueError(f"capture.watermark: {self.capture.watermark} packets never fit into {self.capture.slots} slots")
+        if isinstance(self.host.nic.irq_cpus, list) and len(self.host.nic.irq_cpus) != self.host.nic.queues:
+            raise ValueError(f"host.nic.irq_cpus: {len(self.host.nic.irq_cpus)} CPUs for {self.host.nic.queues} queues; give one CPU, or one for each queue")
+        return self

@@ -1,0 +1,82 @@
+"""What a machine has counted since it was built, as one row of integers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simnet.agenda import MAX_CPUS, NEVER
+from simnet.compiled import cold_jit
+from simnet.kernel.core import CONTEXTS
+from simnet.system.machine import Machine
+
+COUNTERS = (
+    "offered",
+    "offered_bytes",
+    "captured",
+    "captured_bytes",
+    "in_flight",
+    "switch_discarded",
+    "nic_missed",
+    "nic_no_descriptor",
+    "socket_dropped",
+    "interrupts",
+    "polls",
+    "polled_frames",
+    "wakeups",
+    "context_switches",
+    "time_squeezes",
+    "table_entries",
+    "table_refused",
+    "table_lookups",
+    "table_rotations",
+)
+"""Names of the first columns of a row; the times of the cores by context follow."""
+
+ROW = np.dtype([(name, "i8") for name in COUNTERS] + [("paid_ps", "i8", (MAX_CPUS, len(CONTEXTS)))])
+
+
+@cold_jit
+def fill_row(m: Machine, row: Any) -> None:
+    """Write the machine's counters into a row."""
+    link, port = m.link, m.nic.port
+    row.offered = link.offered
+    row.offered_bytes = link.offered_bytes
+    row.switch_discarded = link.discarded
+    row.nic_missed = port.missed
+    in_flight = link.egress.filled + port.fifo.filled
+    if link.arriving.arrival_ps < NEVER:
+        in_flight += 1
+    for q in range(m.nic.queues):
+        row.nic_no_descriptor += port.queues[q].no_descriptor
+        row.interrupts += m.nic.vectors[q].interrupts
+        row.polls += m.napis[q].polls
+        row.polled_frames += m.napis[q].packets
+        in_flight += port.queues[q].ring.filled
+    for s in range(len(m.sockets)):
+        row.socket_dropped += m.sockets[s].dropped
+        in_flight += m.sockets[s].queue.filled
+    for i in range(len(m.monitors)):
+        row.captured += m.monitors[i].captured
+        row.captured_bytes += m.monitors[i].captured_bytes
+    for i in range(m.task_count):
+        row.wakeups += m.tasks[i].wakeups
+    row.in_flight = in_flight
+    for c in range(m.physical):
+        row.context_switches += m.cores[c].switches
+        row.time_squeezes += m.cores[c].softirq.time_squeezes
+        for context in range(len(m.cores[c].paid_ps)):
+            row.paid_ps[c, context] = m.cores[c].paid_ps[context]
+    row.table_entries = m.table.entries
+    row.table_refused = m.table.refused
+    row.table_lookups = m.table.lookups
+    row.table_rotations = m.table.rotations
+
+
+def counters(m: Machine) -> NDArray[Any]:
+    """The machine's counters as a record array of one row of dtype `ROW`."""
+    row = np.zeros(1, ROW).view(np.recarray)
+    fill_row(m, row[0])
+    return row

@@ -1,0 +1,219 @@
+"""What a core does next, and what happens when an actor is due.
+
+A clock calls `fire(m, actor, now)` for the smallest (due, actor). For a core that means: the current piece is over, or something was posted to
+the core while it works. `next_work` then goes by priority: hard interrupts, softirqs, tasks. A vCPU is a task that carries a virtual core;
+the host descends into it in a loop (ENTER_GUEST), so no compiled function calls itself.
+"""
+
+from __future__ import annotations
+
+from simnet.agenda import FIRST_CPU, NEVER, NIC, ROTATION, TICKS, TIMEOUTS
+from simnet.capture.flow_table import rotate
+from simnet.capture.reader import reader_step
+from simnet.compiled import jit
+from simnet.hardware.cpu import fall_asleep, wake_latency
+from simnet.hardware.nic import nic_fires
+from simnet.kernel.core import (
+    BLOCKED,
+    ENTER_GUEST,
+    EXIT,
+    HARDIRQ,
+    IDLE,
+    IN_EXITS,
+    IN_GUEST,
+    IN_HARDIRQ,
+    IN_IDLE,
+    IN_KSOFTIRQD,
+    IN_SOFTIRQ,
+    IN_SYSTEM,
+    IN_USER,
+    INLINE,
+    NOBODY,
+    NOT_RUNNING,
+    SOFTIRQ,
+    SWITCH,
+    TASK,
+    WAKING,
+    account,
+)
+from simnet.kernel.interrupts import take_interrupt, ticks_fire, timeouts_fire
+from simnet.kernel.ksoftirqd import ksoftirqd_step
+from simnet.kernel.sched import go_to_sleep, leftmost, receive_wakeups, schedule
+from simnet.kernel.softirq import FINISHED, begin_softirqs, may_run_inline
+from simnet.system.machine import Machine
+from simnet.system.receive import softirq_work
+from simnet.virt.vcpu import wants_interrupt
+
+# Kinds of tasks.
+KSOFTIRQD_THREAD, READER, HOG, VCPU = 0, 1, 2, 3
+
+
+@jit
+def task_work(m: Machine, c: int, now: int) -> int:
+    """The next piece of the current task of core `c`: a cost, 0 (look again), BLOCKED or ENTER_GUEST."""
+    task = m.tasks[m.cores[c].curr]
+    if task.left_ps > 0:
+        left = task.left_ps
+        task.left_ps = 0
+        return left
+    if task.kind == READER:
+        return reader_step(m, m.cores[c].curr, now)
+    if task.kind == KSOFTIRQD_THREAD:
+        return ksoftirqd_step(m, c, now)
+    if task.kind == VCPU:
+        return ENTER_GUEST
+    task.context = IN_USER
+    return m.rules.tick_ps
+
+
+@jit
+def next_work(m: Machine, c: int, now: int) -> int:
+    """The next piece of work of core `c` by priority; sets its level and context. Returns a cost, 0, BLOCKED (idle) or ENTER_GUEST."""
+    core = m.cores[c]
+    if core.left_ps > 0:
+        left = core.left_ps
+        core.left_ps = 0
+        return left
+    if m.cpus[c].irr:
+        core.level = HARDIRQ
+        core.context = IN_HARDIRQ
+        return take_interrupt(m, c, now)
+    if core.level == HARDIRQ and may_run_inline(m, c):
+        begin_softirqs(m, c, INLINE, now)
+    if core.softirq.runner != NOT_RUNNING:
+        core.level = SOFTIRQ
+        core.context = IN_SOFTIRQ if core.softirq.runner == INLINE else IN_KSOFTIRQD
+        cost = softirq_work(m, c, now)
+        if cost != FINISHED:
+            return cost
+    if core.curr == NOBODY or (core.need_resched and (m.tasks[core.curr].left_ps == 0 or m.tasks[core.curr].context == IN_USER)):
+        core.level = SWITCH
+        core.context = IN_SYSTEM
+        cost = schedule(m, c, now)
+        if cost > 0:
+            return cost
+    if core.curr == NOBODY:
+        core.level = IDLE
+        core.context = IN_IDLE
+        return BLOCKED
+    core.level = TASK
+    cost = task_work(m, c, now)
+    core.context = m.tasks[core.curr].context
+    if cost == BLOCKED:
+        go_to_sleep(m, core.curr, now)
+        return 0
+    return cost
+
+
+@jit
+def resume(m: Machine, c: int, now: int) -> int:
+    """The next piece of work of physical core `c` that takes time, its own or its guest's. BLOCKED when the core is idle."""
+    at = c
+    while True:
+        cost = next_work(m, at, now)
+        if cost == ENTER_GUEST:
+            at = m.tasks[m.cores[at].curr].subject
+            m.cores[at].began_ps = now
+            m.cores[c].context = IN_GUEST
+        elif cost == BLOCKED and at != c:  # HLT: the guest's idle loop gives the core back
+            go_to_sleep(m, m.cores[c].curr, now)
+            at = c
+        elif cost != 0:
+            m.cores[c].at = at
+            return cost
+
+
+@jit
+def set_aside(m: Machine, c: int, now: int) -> None:
+    """Keep what the interrupted piece of core `c`, or of the guest it runs, has not used."""
+    host = m.cores[c]
+    core = m.cores[host.at]
+    left = host.end_ps - now
+    if core.level == SOFTIRQ:
+        core.softirq.left_ps = left
+    elif core.level == TASK:
+        m.tasks[core.curr].left_ps = left
+    else:
+        core.left_ps = left
+
+
+@jit
+def is_interrupted(m: Machine, c: int) -> bool:
+    """Does something that was posted to busy core `c` come before what it does?"""
+    host = m.cores[c]
+    level = m.cores[host.at].level
+    if level != TASK and level != SOFTIRQ and host.at == c:
+        return False
+    return m.cpus[c].irr != 0 or (level == TASK and wants_interrupt(m, c))
+
+
+@jit
+def is_needed(m: Machine, c: int) -> bool:
+    """Does idle core `c` have something to do?"""
+    return m.cpus[c].irr != 0 or leftmost(m, c) != NOBODY
+
+
+@jit
+def begin_piece(m: Machine, c: int, cost: int, now: int) -> None:
+    """Core `c` is busy for `cost`."""
+    m.cores[c].end_ps = now + cost
+    m.agenda.due_ps[FIRST_CPU + c] = now + cost
+
+
+@jit
+def core_fires(m: Machine, c: int, now: int) -> None:
+    """A piece of physical core `c` is over, or something was posted to it."""
+    core = m.cores[c]
+    account(core, now)
+    if core.at != c:
+        account(m.cores[core.at], now)
+    if core.woken:
+        receive_wakeups(m, c, now)
+    if core.level == IDLE:
+        if not is_needed(m, c):
+            m.agenda.due_ps[FIRST_CPU + c] = NEVER
+            return
+        core.level = WAKING
+        begin_piece(m, c, wake_latency(m.cpus[c], now), now)
+        if core.end_ps > now:
+            return
+    if now < core.end_ps:
+        if not is_interrupted(m, c):
+            m.agenda.due_ps[FIRST_CPU + c] = core.end_ps
+            return
+        set_aside(m, c, now)
+        if core.at != c:
+            core.at = c
+            core.level = EXIT
+            core.context = IN_EXITS
+            begin_piece(m, c, m.costs.vm_exit_ps, now)
+            if core.end_ps > now:
+                return
+    cost = resume(m, c, now)
+    if cost == BLOCKED:
+        fall_asleep(m.cpus[c], now)
+        m.agenda.due_ps[FIRST_CPU + c] = NEVER
+    else:
+        begin_piece(m, c, cost, now)
+
+
+@jit
+def rotation_fires(m: Machine, now: int) -> None:
+    """An empty flow table takes over from the present one."""
+    rotate(m.table, m.memory)
+    m.agenda.due_ps[ROTATION] = now + m.table.period_ps
+
+
+@jit
+def fire(m: Machine, actor: int, now: int) -> None:
+    """One transition: what is due at `now` for `actor`."""
+    if actor >= FIRST_CPU:
+        core_fires(m, actor - FIRST_CPU, now)
+    elif actor == NIC:
+        nic_fires(m, now)
+    elif actor == TICKS:
+        ticks_fire(m, m.physical, now)
+    elif actor == TIMEOUTS:
+        timeouts_fire(m, now)
+    else:
+        rotation_fires(m, now)
