@@ -29,6 +29,8 @@ class Monitor(Record):
     decode_ps: int
     captured: int
     captured_bytes: int
+    last_latency_ps: int
+    latency_sum_ps: int
     latency: Array[int] = many(int, LATENCY_BINS)
 
 
@@ -96,4 +98,6 @@ def captured(monitor: Monitor, frame: Frame, now: int) -> None:
     """The monitor is done with the frame."""
     monitor.captured += 1
     monitor.captured_bytes += frame.frame_bytes
-    monitor.latency[bin_of(now - frame.arrival_ps)] += 1
+    monitor.last_latency_ps = now - frame.arrival_ps
+    monitor.latency_sum_ps += monitor.last_latency_ps
+    monitor.latency[bin_of(monitor.last_latency_ps)] += 1

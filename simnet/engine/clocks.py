@@ -17,8 +17,7 @@ from simpy.events import EventPriority
 from simnet.agenda import next_actor
 from simnet.compiled import cold_jit
 from simnet.hardware.nic import admit
-from simnet.kernel.core import account
-from simnet.system.dispatch import fire
+from simnet.system.dispatch import account_both, fire
 from simnet.system.machine import Machine
 
 OUTSIDE_PRIORITIES = 2
@@ -49,10 +48,7 @@ def settle(m: Machine, now_ps: int) -> None:
     """Bring arrivals and accounts up to `now_ps`; changes nothing that would not happen anyway."""
     admit(m, now_ps)
     for c in range(m.physical):
-        core = m.cores[c]
-        account(core, now_ps)
-        if core.at != c:
-            account(m.cores[core.at], now_ps)
+        account_both(m, c, now_ps)
 
 
 class Clock(Protocol):

@@ -161,12 +161,19 @@ def begin_piece(m: Machine, c: int, cost: int, now: int) -> None:
 
 
 @jit
-def core_fires(m: Machine, c: int, now: int) -> None:
-    """A piece of physical core `c` is over, or something was posted to it."""
+def account_both(m: Machine, c: int, now: int) -> None:
+    """Book the time of physical core `c`, and of the virtual core it runs."""
     core = m.cores[c]
     account(core, now)
     if core.at != c:
         account(m.cores[core.at], now)
+
+
+@jit
+def core_fires(m: Machine, c: int, now: int) -> None:
+    """A piece of physical core `c` is over, or something was posted to it. It goes on with further pieces while nobody else is due."""
+    core = m.cores[c]
+    account_both(m, c, now)
     if core.woken:
         receive_wakeups(m, c, now)
     if core.level == IDLE:
@@ -189,12 +196,18 @@ def core_fires(m: Machine, c: int, now: int) -> None:
             begin_piece(m, c, m.costs.vm_exit_ps, now)
             if core.end_ps > now:
                 return
-    cost = resume(m, c, now)
-    if cost == BLOCKED:
-        fall_asleep(m.cpus[c], now)
-        m.agenda.due_ps[FIRST_CPU + c] = NEVER
-    else:
-        begin_piece(m, c, cost, now)
+    while True:
+        cost = resume(m, c, now)
+        if cost == BLOCKED:
+            fall_asleep(m.cpus[c], now)
+            core.end_ps = now
+            m.agenda.due_ps[FIRST_CPU + c] = NEVER
+            return
+        if now + cost >= m.agenda.quiet_until_ps or m.agenda.disturbed:
+            begin_piece(m, c, cost, now)
+            return
+        now += cost
+        account_both(m, c, now)
 
 
 @jit

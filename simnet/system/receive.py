@@ -52,20 +52,15 @@ def poll(m: Machine, c: int, now: int) -> int:
 
 @jit
 def softirq_work(m: Machine, c: int, now: int) -> int:
-    """The next piece of softirq work of core `c`, or several in one go while nobody else is due. Returns the cost, or FINISHED."""
+    """The next piece of softirq work of core `c`. Returns its cost, or FINISHED."""
     run = m.cores[c].softirq
     if run.left_ps > 0:
         left = run.left_ps
         run.left_ps = 0
         return left
-    before = 0
     while True:
-        cost = poll(m, c, now + before) if run.phase == POLL else softirq_step(m, c, now + before)
-        if cost > 0:
-            before += cost
-            if now + before >= m.agenda.quiet_until_ps or m.agenda.disturbed:
-                return before
-        elif cost == FINISHED:
-            return before if before > 0 else cost
+        cost = poll(m, c, now) if run.phase == POLL else softirq_step(m, c, now)
+        if cost > 0 or cost == FINISHED:
+            return cost
 
 
