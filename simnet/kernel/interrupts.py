@@ -57,7 +57,7 @@ def ticks_fire(m: HasNapi, physical: int, now: int) -> None:
         core = m.cores[c]
         if core.next_tick_ps <= now:
             core.next_tick_ps += m.rules.tick_ps
-            if core.level != IDLE:
+            if core.level != IDLE or m.cpus[c].irr != 0:
                 send_vector(m, c, TIMER_VECTOR, now)
         following = min(following, core.next_tick_ps)
     m.agenda.due_ps[TICKS] = following

@@ -17,6 +17,7 @@ COUNTERS = (
     "offered_bytes",
     "captured",
     "captured_bytes",
+    "latency_sum_ps",
     "in_flight",
     "switch_discarded",
     "nic_missed",
@@ -61,6 +62,7 @@ def fill_row(m: Machine, row: Any) -> None:
     for i in range(len(m.monitors)):
         row.captured += m.monitors[i].captured
         row.captured_bytes += m.monitors[i].captured_bytes
+        row.latency_sum_ps += m.monitors[i].latency_sum_ps
     for i in range(m.task_count):
         row.wakeups += m.tasks[i].wakeups
     row.in_flight = in_flight

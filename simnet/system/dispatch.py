@@ -67,14 +67,26 @@ def task_work(m: Machine, c: int, now: int) -> int:
 
 
 @jit
+def has_just_ended(m: Machine, c: int) -> bool:
+    """Has a piece of a softirq or of a process been paid for in full, and not yet taken effect?"""
+    core = m.cores[c]
+    if core.level == SOFTIRQ:
+        return core.softirq.runner != NOT_RUNNING and core.softirq.left_ps == 0
+    return core.level == TASK and core.curr != NOBODY and m.tasks[core.curr].kind == READER and m.tasks[core.curr].left_ps == 0
+
+
+@jit
 def next_work(m: Machine, c: int, now: int) -> int:
-    """The next piece of work of core `c` by priority; sets its level and context. Returns a cost, 0, BLOCKED (idle) or ENTER_GUEST."""
+    """The next piece of work of core `c` by priority; sets its level and context. Returns a cost, 0, BLOCKED (idle) or ENTER_GUEST.
+
+    An interrupt that comes just as a piece ends finds its effect done and the next piece begun, with its whole cost left.
+    """
     core = m.cores[c]
     if core.left_ps > 0:
         left = core.left_ps
         core.left_ps = 0
         return left
-    if m.cpus[c].irr:
+    if m.cpus[c].irr and not has_just_ended(m, c):
         core.level = HARDIRQ
         core.context = IN_HARDIRQ
         return take_interrupt(m, c, now)
@@ -84,6 +96,9 @@ def next_work(m: Machine, c: int, now: int) -> int:
         core.level = SOFTIRQ
         core.context = IN_SOFTIRQ if core.softirq.runner == INLINE else IN_KSOFTIRQD
         cost = softirq_work(m, c, now)
+        if m.cpus[c].irr:
+            core.softirq.left_ps = max(cost, 0)
+            return 0
         if cost != FINISHED:
             return cost
     if core.curr == NOBODY or (core.need_resched and (m.tasks[core.curr].left_ps == 0 or m.tasks[core.curr].context == IN_USER)):
@@ -101,6 +116,9 @@ def next_work(m: Machine, c: int, now: int) -> int:
     core.context = m.tasks[core.curr].context
     if cost == BLOCKED:
         go_to_sleep(m, core.curr, now)
+        return 0
+    if m.cpus[c].irr and cost > 0:
+        m.tasks[core.curr].left_ps = cost
         return 0
     return cost
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simnet.agenda import NEVER
-from simnet.compiled import jit
+from simnet.compiled import cold_jit, jit
 from simnet.records import Array, Record, many
 from simnet.traffic.frame import Frame, FrameQueue, copy_frame, first, pop, push
 from simnet.traffic.generator import Generator, advance
@@ -141,7 +141,7 @@ def resume(link: Link, now: int) -> None:
         put_next_on_link(link)
 
 
-@jit
+@cold_jit
 def load_replay(link: Link, arrivals_ps: NDArray[np.int64], frame_bytes: NDArray[np.int64], flows: NDArray[np.int64]) -> None:
     """Append packets of a capture file to what is still to be replayed; there must be room."""
     queue = link.replay
@@ -157,3 +157,12 @@ def load_replay(link: Link, arrivals_ps: NDArray[np.int64], frame_bytes: NDArray
         queue.filled_bytes += frame_bytes[i]
     if link.arriving.arrival_ps == NEVER:
         replay_next(link)
+
+
+@cold_jit
+def draw(link: Link, arrivals_ps: NDArray[np.int64], frame_bytes: NDArray[np.int64]) -> None:
+    """Write down what will arrive next, as if nothing paused the link; uses the frames up."""
+    for i in range(len(arrivals_ps)):
+        arrivals_ps[i] = link.arriving.arrival_ps
+        frame_bytes[i] = link.arriving.frame_bytes
+        put_next_on_link(link)
