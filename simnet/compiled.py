@@ -74,6 +74,12 @@ else:
     _cold = _hot
 
 
+def interpreted(function: F) -> F:
+    """The uncompiled form of a mechanism that calls no other: for a few calls, loading machine code takes longer than running Python."""
+    plain: F = getattr(function, "py_func", function)
+    return plain
+
+
 def is_fresh() -> bool:
     """Has the loop of the compiled clock not been compiled yet for these sources? Then the first run takes a while."""
     return _COMPLETE is not None and not _COMPLETE.exists()

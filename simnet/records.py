@@ -16,6 +16,7 @@ code, so pages that a run does not touch cost nothing: big tables can be fields.
 from __future__ import annotations
 
 import functools
+import mmap
 from typing import Any, Protocol, TypeVar, cast, get_type_hints
 
 import numpy as np
@@ -74,8 +75,12 @@ def dtype_of(kind: Any) -> np.dtype[Any]:
 def allocate(kind: type[T]) -> T:
     """One zeroed record of the declared kind.
 
+    The memory is mapped, not allocated by numpy, which would ask for huge pages: of a large record with few fields in use, every
+    field would then cost two megabytes.
+
     Returns
     -------
     A `numpy.record` that the type checker sees as an instance of `kind`. It keeps its memory alive.
     """
-    return cast(T, np.zeros(1, dtype_of(kind)).view(np.recarray)[0])
+    dtype = dtype_of(kind)
+    return cast(T, np.frombuffer(mmap.mmap(-1, dtype.itemsize), dtype).view(np.recarray)[0])

@@ -13,12 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from simnet.agenda import next_actor
-from simnet.engine.clocks import CompiledClock, settle
+from simnet.engine.clocks import CompiledClock, settle_and_sample, step
 from simnet.engine.simulation import Simulation
 from simnet.scenario.loading import load
-from simnet.system.counters import counters
-from simnet.system.dispatch import fire
+from simnet.system.counters import new_rows
 from simnet.system.wiring import resolve
 from simnet.traffic.switch import draw
 from simnet.units import PS_PER_MS, PS_PER_S, PS_PER_US
@@ -96,20 +94,19 @@ def drawn_arrivals(simulation: Simulation, frames: int) -> tuple[NDArray[np.int6
 
 
 def every_latency(simulation: Simulation, end_ps: int) -> list[int]:
-    """Run a machine one transition at a time and write down the latency of every captured frame."""
+    """Run a machine one transition at a time, up to `end_ps`, and write down the latency of every captured frame."""
     m, latencies = simulation.machine, []
     agenda, monitor = m.agenda, m.monitors[0]
     while True:
-        actor = next_actor(agenda)
-        now = agenda.due_ps[actor]
+        due = agenda.due_ps[: agenda.actors]
+        actor = int(np.argmin(due))
+        now = int(due[actor])
         if now >= end_ps:
             break
-        agenda.quiet_until_ps = 0
         before = monitor.captured
-        fire(m, actor, now)
+        step(m, actor, now)
         if monitor.captured != before:
             latencies.append(int(monitor.last_latency_ps))
-    settle(m, end_ps)
     return latencies
 
 
@@ -121,13 +118,14 @@ def differences(number: int) -> list[str]:
     stepped, compiled = simulation_of(settings, number), simulation_of(settings, number)
     oracle: OracleResult = receive_path(setup_of(settings, stepped.machine), zip(arrivals.tolist(), lengths.tolist(), strict=True), end)
     latencies = every_latency(stepped, end)
-    CompiledClock(compiled.machine).advance(end)
+    rows = {"stepped": new_rows(1), "compiled": new_rows(1)}
+    settle_and_sample(stepped.machine, end, rows["stepped"])
+    CompiledClock(compiled.machine).sample(np.array([end]), rows["compiled"])
     found = []
     if latencies != oracle.latencies:
         first = next((i for i, (a, b) in enumerate(zip(latencies, oracle.latencies, strict=False)) if a != b), -1)
         found.append(f"latency of frame {first}")
-    for name, m in (("stepped", stepped.machine), ("compiled", compiled.machine)):
-        row = counters(m)[0]
+    for name, row in ((name, rows[name][0]) for name in rows):
         counts = (int(row.captured), int(row.nic_missed), int(row.interrupts), int(row.polls), int(row.latency_sum_ps))
         wanted = (len(oracle.latencies), oracle.missed, oracle.interrupts, oracle.polls, sum(oracle.latencies))
         if counts != wanted:

@@ -95,7 +95,7 @@ def mean_latencies_ps(seconds: float, warmup_s: float, **settings: Any) -> tuple
     for k in range(REPLICATIONS):
         simulation = one_server(k, **settings)
         simulation.run([round(warmup_s * PS_PER_S), round(seconds * PS_PER_S)])
-        first, last = (row[0] for row in simulation.rows[1:])
+        first, last = (row for row in simulation.rows[1:])
         means.append((int(last.latency_sum_ps) - int(first.latency_sum_ps)) / (int(last.captured) - int(first.captured)))
     return means, service_ps(simulation)
 
@@ -151,7 +151,7 @@ def check_dd1() -> list[Check]:
         costs__napi_complete_cycles=500,
     )
     simulation.run([PS_PER_S // 20])
-    m, row = simulation.machine, simulation.rows[-1][0]
+    m, row = simulation.machine, simulation.rows[-1]
     alone = int(m.costs.device_interrupt_ps + m.costs.do_softirq_ps + m.costs.poll_ps) + service_ps(simulation)
     histogram = simulation.histograms_now().latency
     return [
@@ -191,7 +191,7 @@ def check_lindley() -> list[Check]:
     histogram = np.zeros(len(simulation.histograms_now().latency), dtype=np.int64)
     for sojourn in sojourns:
         histogram[bin_of(sojourn)] += 1
-    row = simulation.rows[-1][0]
+    row = simulation.rows[-1]
     return [
         exact("Lindley sum", "sum of 30 000 sojourn times", "ps", int(sojourns.sum()), int(row.latency_sum_ps)),
         exact("Lindley histogram", "bins that differ", "bins", 0, int((histogram != simulation.histograms_now().latency).sum())),
@@ -218,7 +218,7 @@ def check_mm1k() -> list[Check]:
             arrivals = np.cumsum(rng.exponential(mean_gap, frames)).astype(np.int64)
             replay(simulation, arrivals, lines * 64 + 4)
             simulation.run([int(arrivals[-1]) + PS_PER_S // 1000])
-            losses.append(int(simulation.rows[-1][0].socket_dropped) / frames)
+            losses.append(int(simulation.rows[-1].socket_dropped) / frames)
         loss = 1 / (capacity + 1) if ratio == 1 else (1 - ratio) * ratio**capacity / (1 - ratio ** (capacity + 1))
         checks.append(statistical(f"M/M/1/{capacity} at {ratio}", "share lost", "", loss, losses))
     return checks
@@ -232,14 +232,14 @@ def check_laws() -> list[Check]:
         scenario = load("paper/bare-metal", {"traffic.source": "poisson", "traffic.offered_kpps": rate_kpps, "host.c_states": False})
         simulation = Simulation(scenario, resolve(scenario), 1, k)
         simulation.run([round(seconds * PS_PER_S * (i + 1) / samples) for i in range(samples)])
-        row = simulation.rows[-1][0]
+        row = simulation.rows[-1]
         expected.append(int(row.latency_sum_ps) / (seconds * PS_PER_S))
-        numbers.append(float(np.mean([int(sample[0].in_flight) - 1 for sample in simulation.rows])))  # one frame is still on the link
+        numbers.append(float(np.mean([int(sample.in_flight) - 1 for sample in simulation.rows])))  # one frame is still on the link
     difference = [n - e for n, e in zip(numbers, expected, strict=True)]
     little = statistical("Little's law", "mean frames in the host less rate x sojourn", "frames", 0.0, difference)
     simulation = one_server(0, traffic__offered_kpps=rate_kpps)
     simulation.run([round(seconds * PS_PER_S)])
-    row, service = simulation.rows[-1][0], service_ps(simulation)
+    row, service = simulation.rows[-1], service_ps(simulation)
     unexplained = round(seconds * PS_PER_S) - int(row.paid_ps[0, 0]) - int(row.captured) * service
     utilisation = Check(
         "utilisation law",

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
+import numpy as np
+
 from simnet.capture.flow_table import FlowTable, count_packet
 from simnet.compiled import jit
 from simnet.hardware.memory import Memory
@@ -18,8 +20,7 @@ COUNT, NULL, FLOW = 0, 1, 2
 
 SUB_BITS = 7
 MAX_MONITORS = 4
-LATENCY_BINS = (64 - SUB_BITS) << SUB_BITS
-_NS_SHIFT = 10
+LATENCY_BINS = 63 << SUB_BITS
 
 
 class Monitor(Record):
@@ -35,46 +36,14 @@ class Monitor(Record):
 
 
 @jit
-def bit_length(x: int) -> int:
-    """Position of the highest bit of a number below 2**63, from 1; 0 for 0."""
-    n = 0
-    if x >= 1 << 32:
-        x >>= 32
-        n += 32
-    if x >= 1 << 16:
-        x >>= 16
-        n += 16
-    if x >= 1 << 8:
-        x >>= 8
-        n += 8
-    if x >= 1 << 4:
-        x >>= 4
-        n += 4
-    if x >= 1 << 2:
-        x >>= 2
-        n += 2
-    if x >= 1 << 1:
-        x >>= 1
-        n += 1
-    return n + x
-
-
-@jit
 def bin_of(latency_ps: int) -> int:
-    """Histogram bin of a latency: linear below 128 units of 1.024 ns, then 128 bins an octave."""
-    x = latency_ps >> _NS_SHIFT
-    if x < 1 << SUB_BITS:
-        return max(x, 0)
-    octave = bit_length(x) - SUB_BITS
-    return (octave << SUB_BITS) + ((x >> (octave - 1)) & ((1 << SUB_BITS) - 1))
+    """Histogram bin of a latency: exponent and first mantissa bits of the number as an IEEE double, so 128 bins an octave."""
+    return (np.float64(max(latency_ps, 1)).view(np.int64) >> (52 - SUB_BITS)) - (1023 << SUB_BITS)
 
 
-def bin_start_ps(index: int) -> int:
+def bin_start_ps(index: int) -> float:
     """Lower edge of a histogram bin, in ps."""
-    octave, rest = index >> SUB_BITS, index & ((1 << SUB_BITS) - 1)
-    if octave == 0:
-        return rest << _NS_SHIFT
-    return (((1 << SUB_BITS) + rest) << (octave - 1)) << _NS_SHIFT
+    return float((1 + (index & ((1 << SUB_BITS) - 1)) / (1 << SUB_BITS)) * 2.0 ** (index >> SUB_BITS))
 
 
 class HasMonitors(Protocol):

@@ -9,22 +9,27 @@ What happens outside the machine (feeding a replay, changing a setting) is an or
 
 from __future__ import annotations
 
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
+import numpy as np
 import simpy
+from numpy.typing import NDArray
 from simpy.events import EventPriority
 
 from simnet.agenda import next_actor
-from simnet.compiled import cold_jit
+from simnet.compiled import cold_jit, jit
 from simnet.hardware.nic import admit
+from simnet.system.counters import Rows, fill_row, new_rows
 from simnet.system.dispatch import account_both, fire
 from simnet.system.machine import Machine
+
+Times = NDArray[np.int64]
 
 OUTSIDE_PRIORITIES = 2
 """SimPy's own priorities (urgent, normal) are those of the outside; actors follow."""
 
 
-@cold_jit
+@jit
 def run_until(m: Machine, horizon_ps: int) -> None:
     """Fire all transitions due before `horizon_ps`."""
     agenda = m.agenda
@@ -43,7 +48,7 @@ def run_until(m: Machine, horizon_ps: int) -> None:
                 break
 
 
-@cold_jit
+@jit
 def settle(m: Machine, now_ps: int) -> None:
     """Bring arrivals and accounts up to `now_ps`; changes nothing that would not happen anyway."""
     admit(m, now_ps)
@@ -51,13 +56,29 @@ def settle(m: Machine, now_ps: int) -> None:
         account_both(m, c, now_ps)
 
 
+@cold_jit
+def run_and_sample(m: Machine, times_ps: Times, rows: Any) -> None:
+    """Fire everything due before each of the times, and fill a row of counters there."""
+    for i in range(len(times_ps)):
+        run_until(m, times_ps[i])
+        settle(m, times_ps[i])
+        fill_row(m, rows[i])
+
+
+@cold_jit
+def settle_and_sample(m: Machine, now_ps: int, rows: Any) -> None:
+    """Settle a machine that was stepped from outside, and fill a row of counters."""
+    settle(m, now_ps)
+    fill_row(m, rows[0])
+
+
 class Clock(Protocol):
     """Advances one machine; processes of `environment` are the outside."""
 
     environment: simpy.Environment
 
-    def advance(self, until_ps: int) -> None:
-        """Fire everything due before `until_ps`, inside and outside the machine, and settle it there."""
+    def sample(self, times_ps: Times, rows: Rows) -> None:
+        """Fire everything due before each of the times, inside and outside the machine, and fill a row of counters there."""
 
 
 class CompiledClock:
@@ -67,12 +88,17 @@ class CompiledClock:
         self.machine = machine
         self.environment = simpy.Environment()
 
-    def advance(self, until_ps: int) -> None:
-        while self.environment.peek() < until_ps:
-            run_until(self.machine, int(self.environment.peek()))
-            self.environment.step()
-        run_until(self.machine, until_ps)
-        settle(self.machine, until_ps)
+    def sample(self, times_ps: Times, rows: Rows) -> None:
+        passing = new_rows(1)
+        done = 0
+        while done < len(times_ps):
+            outside = self.environment.peek()
+            until = int(np.searchsorted(times_ps, outside, side="right"))
+            run_and_sample(self.machine, times_ps[done:until], rows[done:until])
+            done = until
+            if done < len(times_ps):
+                run_and_sample(self.machine, np.array([outside], dtype=np.int64), passing)
+                self.environment.step()
 
 
 class SimpyClock:
@@ -83,14 +109,18 @@ class SimpyClock:
         self.environment = simpy.Environment()
         self._armed: list[int | None] = [None] * machine.agenda.actors
 
-    def advance(self, until_ps: int) -> None:
+    def sample(self, times_ps: Times, rows: Rows) -> None:
+        for i, time_ps in enumerate(times_ps):
+            self._advance(int(time_ps))
+            settle_and_sample(self.machine, int(time_ps), rows[i : i + 1])
+
+    def _advance(self, until_ps: int) -> None:
         self.machine.agenda.quiet_until_ps = 0
         while True:
             self._arm(until_ps)
             if self.environment.peek() >= until_ps:
                 break
             self.environment.step()
-        settle(self.machine, until_ps)
 
     def _arm(self, until_ps: int) -> None:
         """An event for every actor whose due time is new."""
@@ -110,8 +140,14 @@ class SimpyClock:
         agenda = self.machine.agenda
         if agenda.due_ps[actor] == due and self._armed[actor] == due:
             self._armed[actor] = None
-            fire(self.machine, actor, due)
-            agenda.fired += 1
+            step(self.machine, actor, due)
+
+
+@cold_jit
+def step(m: Machine, actor: int, now: int) -> None:
+    """Fire one transition."""
+    fire(m, actor, now)
+    m.agenda.fired += 1
 
 
 CLOCKS: dict[str, type[CompiledClock] | type[SimpyClock]] = {"compiled": CompiledClock, "simpy": SimpyClock}

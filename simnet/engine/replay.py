@@ -26,10 +26,10 @@ START_PS = PS_PER_MS
 Times = NDArray[np.int64]
 
 
-def arrivals(packets: PacketFile, speed: float, byte_ps: float) -> Times:
+def arrivals(packets: PacketFile, speed: float, byte_ps: int) -> Times:
     """When each packet's last bit reaches the NIC, from START_PS: int64 ps, shape (packets,)."""
     wanted = (packets.times_ps / speed).astype(np.int64)
-    wire = np.round((packets.frame_bytes + WIRE_OVERHEAD_BYTES) * byte_ps).astype(np.int64)
+    wire = (packets.frame_bytes + WIRE_OVERHEAD_BYTES) * byte_ps
     carried = np.cumsum(wire)
     queued = carried + np.maximum.accumulate(wanted - (carried - wire))
     return START_PS + queued

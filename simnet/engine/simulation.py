@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from threading import Event
 from typing import Any, NamedTuple
 
@@ -14,10 +14,14 @@ from simnet.engine.replay import arrivals, feed
 from simnet.engine.streams import seed_source
 from simnet.params.schema import ParameterSet
 from simnet.scenario.schema import Scenario
-from simnet.system.counters import counters
+from simnet.system.counters import new_rows
 from simnet.system.machine import Machine
 from simnet.system.wiring import build
 from simnet.traffic.packets import PacketFile
+
+
+BATCH = 5
+"""Samples between two looks at the world; the batch of MSER-5."""
 
 
 class Histograms(NamedTuple):
@@ -56,31 +60,33 @@ class Simulation:
         self.clock = CLOCKS[engine](self.machine)
         self.now_ps = 0
         self.times_ps: list[int] = [0]
-        self.rows: list[NDArray[Any]] = [counters(self.machine)]
+        self.rows: list[Any] = list(new_rows(1))
         self.histograms: dict[int, Histograms] = {0: self.histograms_now()}
         self.stopping = Event()
         self.replay_ends_ps: int | None = None
         if packets is not None:
-            times = arrivals(packets, scenario.traffic.speed, float(self.machine.link.byte_ps))
+            times = arrivals(packets, scenario.traffic.speed, int(self.machine.link.byte_ps))
             self.replay_ends_ps = None if scenario.traffic.loop else int(times[-1])
             self.clock.environment.process(
                 feed(self.clock.environment, self.machine, packets, times, scenario.traffic.loop)
             )
 
-    def run(self, times_ps: Iterable[int], keep_histograms: bool = False) -> None:
+    def run(self, times_ps: Sequence[int], keep_histograms: bool = False) -> None:
         """Go on to each of the given times and take a sample there; stops early if `stopping` is set.
 
-        With `keep_histograms` every fifth sample also remembers the histograms, so that later ones can be counted from there.
+        With `keep_histograms` every BATCH samples the histograms are remembered, so that later ones can be counted from there.
         """
-        for time_ps in times_ps:
+        times = np.asarray(times_ps, dtype=np.int64)
+        for start in range(0, len(times), BATCH):
             if self.stopping.is_set():
                 return
-            self.now_ps = time_ps
-            self.clock.advance(time_ps)
-            self.times_ps.append(time_ps)
-            self.rows.append(counters(self.machine))
-            if keep_histograms and len(self.rows) % 5 == 1:
-                self.histograms[time_ps] = self.histograms_now()
+            batch, rows = times[start : start + BATCH], new_rows(len(times[start : start + BATCH]))
+            self.clock.sample(batch, rows)
+            self.now_ps = int(batch[-1])
+            self.times_ps += batch.tolist()
+            self.rows += list(rows)
+            if keep_histograms:
+                self.histograms[self.now_ps] = self.histograms_now()
 
     def histograms_now(self) -> Histograms:
         """Histograms since time 0."""

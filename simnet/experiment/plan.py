@@ -9,7 +9,7 @@ from simnet.scenario.schema import Scenario
 from simnet.system.topology import topology_of
 from simnet.units import PS_PER_S
 
-OBSERVATIONS = 200
+OBSERVATIONS = 100
 """Samples of the pilot, from which the warm-up is found."""
 QUICK_PILOT_S = 0.05
 SHARED_PILOT_S = 1.0

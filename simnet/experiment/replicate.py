@@ -52,7 +52,7 @@ class Member:
     keep_machine: bool
     simulation: Simulation | None = None
     times_ps: list[int] = field(default_factory=list)
-    rows: list[NDArray[Any]] = field(default_factory=list)
+    rows: list[Any] = field(default_factory=list)
     histograms: dict[int, Histograms] = field(default_factory=dict)
     last: Histograms | None = None
 
@@ -70,7 +70,7 @@ class Member:
 
     def row_at(self, time_ps: int) -> Any:
         """Counters at a time at which a sample was taken."""
-        return self.rows[self.times_ps.index(time_ps)][0]
+        return self.rows[self.times_ps.index(time_ps)]
 
     def rate_kpps(self, column: str, window: Window) -> float:
         """Mean rate of a counter over a window, in thousands a second."""
@@ -129,7 +129,7 @@ class Ensemble:
 
     def mean_series(self) -> NDArray[np.float64]:
         """Captured packets a sample, averaged over the replications."""
-        captured = np.array([[int(row[0].captured) for row in member.rows] for member in self.members], dtype=float)
+        captured = np.array([[int(row.captured) for row in member.rows] for member in self.members], dtype=float)
         return np.asarray(np.diff(captured, axis=1).mean(axis=0))
 
     def estimate(self, column: str, window: Window) -> Estimate:
@@ -155,7 +155,7 @@ def follow_replay(ensemble: Ensemble) -> Window:
     pilot = Plan(end, end, 0).pilot_times()
     ensemble.advance("replay", pilot)
     later: list[int] = []
-    while end < simulation.replay_ends_ps + DRAIN_LIMIT_PS and any(int(member.rows[-1][0].in_flight) for member in ensemble.members):
+    while end < simulation.replay_ends_ps + DRAIN_LIMIT_PS and any(int(member.rows[-1].in_flight) for member in ensemble.members):
         end += DRAIN_STEP_PS
         later.append(end)
         ensemble.advance("draining", pilot, later)

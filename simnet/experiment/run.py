@@ -52,7 +52,7 @@ def _packets(ensemble: Ensemble, scenario: Scenario) -> Packets:
     AssertionError
         If packets do not add up: a mistake in the model.
     """
-    last = [member.rows[-1][0] for member in ensemble.members]
+    last = [member.rows[-1] for member in ensemble.members]
 
     def total(column: str) -> int:
         return sum(int(row[column]) for row in last)
@@ -223,8 +223,8 @@ def _summarise(
             member.rate_kpps("offered", window),
             member.rate_kpps("captured", window),
             np.array(member.times_ps) / PS_PER_S,
-            np.array([int(row[0].offered) for row in member.rows]),
-            np.array([int(row[0].captured) for row in member.rows]),
+            np.array([int(row.offered) for row in member.rows]),
+            np.array([int(row.captured) for row in member.rows]),
         )
         for member in ensemble.members
     ]

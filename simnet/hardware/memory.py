@@ -33,19 +33,11 @@ class Memory(Record):
 
 
 @jit
-def share(level_bytes: float, footprint_bytes: float) -> float:
-    """Probability that a random line of the footprint is in a cache of this size."""
-    if footprint_bytes <= level_bytes:
-        return 1.0
-    return level_bytes / footprint_bytes
-
-
-@jit
 def line_ps(memory: Memory, footprint_bytes: float) -> float:
-    """Expected time to touch a random line of a footprint, translation not included."""
-    in_l1 = share(memory.l1_bytes, footprint_bytes)
-    in_l2 = share(memory.l2_bytes, footprint_bytes)
-    in_l3 = share(memory.l3_bytes, footprint_bytes)
+    """Expected time to touch a random line of a footprint (above 0), translation not included."""
+    in_l1 = min(memory.l1_bytes / footprint_bytes, 1.0)
+    in_l2 = min(memory.l2_bytes / footprint_bytes, 1.0)
+    in_l3 = min(memory.l3_bytes / footprint_bytes, 1.0)
     return (
         in_l1 * memory.l1_ps
         + (in_l2 - in_l1) * memory.l2_ps
@@ -57,7 +49,7 @@ def line_ps(memory: Memory, footprint_bytes: float) -> float:
 @jit
 def translation_ps(memory: Memory, page_footprint_bytes: float) -> float:
     """Expected time of TLB misses for a random access to a footprint of 4 KiB pages."""
-    in_l1 = share(memory.l1_tlb_bytes, page_footprint_bytes)
-    in_l2 = share(memory.l2_tlb_bytes, page_footprint_bytes)
+    in_l1 = min(memory.l1_tlb_bytes / page_footprint_bytes, 1.0)
+    in_l2 = min(memory.l2_tlb_bytes / page_footprint_bytes, 1.0)
     walk = memory.page_walk_ps + line_ps(memory, page_footprint_bytes / PAGE_BYTES * PTE_BYTES)
     return (in_l2 - in_l1) * memory.l2_tlb_ps + (1.0 - in_l2) * walk

@@ -29,6 +29,8 @@ class Rss(Record):
     """Tables of one NIC: the hash of a synthetic flow is by_host ^ by_high_byte ^ by_low_byte ^ by_port; of a replayed one, by_flow."""
 
     replayed: int
+    last_flow: int
+    last_queue: int
     by_host: Array[int] = many(int, MAX_GENERATORS)
     by_high_byte: Array[int] = many(int, 256)
     by_low_byte: Array[int] = many(int, 256)
@@ -53,10 +55,18 @@ def toeplitz(key: bytes, data: bytes) -> int:
 
 
 @jit
-def rx_queue_of(rss: Rss, flow: int) -> int:
-    """The receive queue of a flow."""
+def hash_of(rss: Rss, flow: int) -> int:
+    """RSS hash of a flow."""
     if rss.replayed:
-        return rss.reta[np.int64(rss.by_flow[flow & (MAX_REPLAY_FLOWS - 1)]) & (RETA_ENTRIES - 1)]
+        return np.int64(rss.by_flow[flow & (MAX_REPLAY_FLOWS - 1)])
     h = rss.by_host[flow >> HOST_SHIFT] ^ rss.by_high_byte[(flow >> 8) & 255] ^ rss.by_low_byte[flow & 255]
-    h ^= rss.by_port_high[(flow >> 24) & 15] ^ rss.by_port_low[(flow >> 16) & 255]
-    return rss.reta[h & (RETA_ENTRIES - 1)]
+    return h ^ rss.by_port_high[(flow >> 24) & 15] ^ rss.by_port_low[(flow >> 16) & 255]
+
+
+@jit
+def rx_queue_of(rss: Rss, flow: int) -> int:
+    """The receive queue of a flow; that of the last flow is remembered."""
+    if flow != rss.last_flow:
+        rss.last_flow = flow
+        rss.last_queue = rss.reta[hash_of(rss, flow) & (RETA_ENTRIES - 1)]
+    return rss.last_queue

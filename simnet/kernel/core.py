@@ -83,7 +83,7 @@ class SoftirqRun(Record):
 class Core(Record):
     """One core. `at` is the core whose work is being paid: itself, or the virtual one of the vCPU it runs.
 
-    `left_ps` is what is left of a piece that the core itself does not interrupt, but its host does.
+    `nr_running` tasks are runnable, the current one included. `left_ps` is what is left of a piece that the core itself does not interrupt, but its host does.
     """
 
     level: int
@@ -93,6 +93,7 @@ class Core(Record):
     end_ps: int
     left_ps: int
     curr: int
+    nr_running: int
     ksoftirqd: int
     need_resched: int
     woken: int

@@ -29,16 +29,6 @@ def leftmost(m: HasCores, c: int) -> int:
     return best
 
 
-@cold_jit
-def runnable(m: HasCores, c: int) -> int:
-    """How many tasks of core `c` want to run, the current one included (nr_running)."""
-    count = 0
-    for i in range(m.task_count):
-        if m.tasks[i].state == RUNNABLE and m.tasks[i].core == c:
-            count += 1
-    return count
-
-
 @jit
 def update_min_vruntime(m: HasCores, c: int) -> None:
     """The least vruntime of the queue, which never goes back."""
@@ -73,8 +63,7 @@ def check_preempt_tick(m: HasCores, c: int, now: int) -> None:
     if core.curr < 0 or other < 0:
         return
     task = m.tasks[core.curr]
-    count = runnable(m, c)
-    slice_ps = max(m.rules.sched_latency_ps // count, m.rules.min_granularity_ps)
+    slice_ps = max(m.rules.sched_latency_ps // core.nr_running, m.rules.min_granularity_ps)
     ran = task.ran_ps - task.ran_before_ps
     behind = task.vruntime_ps - m.tasks[other].vruntime_ps
     if ran > slice_ps or (ran >= m.rules.min_granularity_ps and behind > slice_ps):
@@ -91,6 +80,7 @@ def enqueue_woken(m: HasCores, c: int, now: int) -> None:
         task = m.tasks[i]
         if task.state == WOKEN and task.core == c:
             task.state = RUNNABLE
+            core.nr_running += 1
             task.vruntime_ps = max(task.vruntime_ps, core.min_vruntime_ps - m.rules.sched_latency_ps // 2)
             if core.curr >= 0 and m.tasks[core.curr].vruntime_ps - task.vruntime_ps > m.rules.wakeup_granularity_ps:
                 core.need_resched = 1
@@ -125,7 +115,7 @@ def receive_wakeups(m: HasCores, c: int, now: int) -> None:
 
 @cold_jit
 def schedule(m: HasCores, c: int, now: int) -> int:
-    """Pick the next task. Returns the cost of the switch: 0 if the same task goes on or nothing runs."""
+    """Pick the next task of a core that has some. Returns the cost of the switch: 0 if the same task goes on."""
     core = m.cores[c]
     update_curr(m, c, now)
     core.need_resched = 0
@@ -135,8 +125,6 @@ def schedule(m: HasCores, c: int, now: int) -> int:
         m.tasks[curr].ran_before_ps = m.tasks[curr].ran_ps
         return 0
     core.curr = following
-    if following < 0:
-        return 0
     task = m.tasks[following]
     task.exec_start_ps = now
     task.ran_before_ps = task.ran_ps
@@ -150,5 +138,6 @@ def go_to_sleep(m: HasCores, i: int, now: int) -> None:
     task = m.tasks[i]
     update_curr(m, task.core, now)
     task.state = SLEEPING
+    m.cores[task.core].nr_running -= 1
     m.cores[task.core].curr = NOBODY
     update_min_vruntime(m, task.core)

@@ -72,7 +72,7 @@ def latency(result: Result, axes: Axes) -> None:
     used = np.flatnonzero(counts)
     if len(used):
         span = range(int(used[0]), int(used[-1]) + 2)
-        edges = np.array([max(bin_start_ps(i), 1) for i in span]) / PS_PER_US
+        edges = np.array([bin_start_ps(i) for i in span]) / PS_PER_US
         axes.stairs(counts[span[0] : span[-1]], edges, fill=True, color="#67a9cf")
         axes.set_xscale("log")
     axes.set(xlabel="latency (us)", ylabel="packets", title="Latency, NIC to monitor")

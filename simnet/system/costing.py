@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from simnet.compiled import interpreted
 from simnet.hardware.costs import Costs
 from simnet.hardware.memory import LINE_BYTES, PAGE_BYTES, Memory, line_ps
 from simnet.params.schema import ParameterSet
@@ -55,6 +56,10 @@ class Costing:
         costs.wake_up_ps = self.ps("wake_up_cycles")
         costs.poll_system_call_ps = self.ps("poll_call_cycles")
 
+    def line_ps(self, footprint_bytes: float) -> float:
+        """Expected time to touch a random line of a footprint."""
+        return interpreted(line_ps)(self.memory, footprint_bytes)
+
     def receive_ps(self, rings: int, descriptors: int, dca: bool) -> int:
         """A frame from descriptor to skb: driver, allocation, compulsory misses, and lines that cycle through `rings` rings.
 
@@ -67,12 +72,12 @@ class Costing:
         delivered = self.memory.l3_ps if dca else self.memory.dram_ps
         descriptor = delivered * p["descriptor_exposed"] * DESCRIPTOR_BYTES / LINE_BYTES
         data = delivered * p["data_exposed"]
-        return round(self.cycles(p["driver_cycles"] + p["skb_cycles"]) + lines * line_ps(self.memory, footprint) + descriptor + data)
+        return round(self.cycles(p["driver_cycles"] + p["skb_cycles"]) + lines * self.line_ps(footprint) + descriptor + data)
 
     def shared_line_ps(self, ring_bytes: float, same_core: bool, same_socket: bool) -> float:
         """A line of a ring that softirq and process share: from this core's caches, or from the other core's."""
         if same_core:
-            return line_ps(self.memory, ring_bytes)
+            return self.line_ps(ring_bytes)
         return self.cycles(self.params["core_to_core_cycles" if same_socket else "socket_to_socket_cycles"])
 
     def c_states(self) -> list[tuple[int, int]]:

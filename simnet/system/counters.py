@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simnet.agenda import MAX_CPUS, NEVER
-from simnet.compiled import cold_jit
+from simnet.compiled import jit
 from simnet.kernel.core import CONTEXTS
 from simnet.system.machine import Machine
 
@@ -36,12 +36,13 @@ COUNTERS = (
 )
 """Names of the first columns of a row; the times of the cores by context follow."""
 
+Rows = NDArray[Any]
 ROW = np.dtype([(name, "i8") for name in COUNTERS] + [("paid_ps", "i8", (MAX_CPUS, len(CONTEXTS)))])
 
 
-@cold_jit
+@jit
 def fill_row(m: Machine, row: Any) -> None:
-    """Write the machine's counters into a row."""
+    """Write the machine's counters into a row of zeros."""
     link, port = m.link, m.nic.port
     row.offered = link.offered
     row.offered_bytes = link.offered_bytes
@@ -77,8 +78,6 @@ def fill_row(m: Machine, row: Any) -> None:
     row.table_rotations = m.table.rotations
 
 
-def counters(m: Machine) -> NDArray[Any]:
-    """The machine's counters as a record array of one row of dtype `ROW`."""
-    row = np.zeros(1, ROW).view(np.recarray)
-    fill_row(m, row[0])
-    return row
+def new_rows(count: int) -> Rows:
+    """Zeroed rows, as a record array of dtype `ROW`."""
+    return np.zeros(count, ROW).view(np.recarray)

@@ -38,7 +38,7 @@ from simnet.kernel.core import (
 )
 from simnet.kernel.interrupts import take_interrupt, ticks_fire, timeouts_fire
 from simnet.kernel.ksoftirqd import ksoftirqd_step
-from simnet.kernel.sched import go_to_sleep, leftmost, receive_wakeups, schedule
+from simnet.kernel.sched import go_to_sleep, receive_wakeups, schedule
 from simnet.kernel.softirq import FINISHED, begin_softirqs, may_run_inline
 from simnet.system.machine import Machine
 from simnet.system.receive import softirq_work
@@ -102,15 +102,15 @@ def next_work(m: Machine, c: int, now: int) -> int:
         if cost != FINISHED:
             return cost
     if core.curr == NOBODY or (core.need_resched and (m.tasks[core.curr].left_ps == 0 or m.tasks[core.curr].context == IN_USER)):
+        if core.nr_running == 0:
+            core.level = IDLE
+            core.context = IN_IDLE
+            return BLOCKED
         core.level = SWITCH
         core.context = IN_SYSTEM
         cost = schedule(m, c, now)
         if cost > 0:
             return cost
-    if core.curr == NOBODY:
-        core.level = IDLE
-        core.context = IN_IDLE
-        return BLOCKED
     core.level = TASK
     cost = task_work(m, c, now)
     core.context = m.tasks[core.curr].context
@@ -168,7 +168,7 @@ def is_interrupted(m: Machine, c: int) -> bool:
 @jit
 def is_needed(m: Machine, c: int) -> bool:
     """Does idle core `c` have something to do?"""
-    return m.cpus[c].irr != 0 or leftmost(m, c) != NOBODY
+    return m.cpus[c].irr != 0 or m.cores[c].nr_running > 0
 
 
 @jit

@@ -18,7 +18,7 @@ from simnet.errors import UserError, nearest
 from simnet.hardware.cpu import FIRST_DEVICE_VECTOR, PHYSICAL
 from simnet.hardware.models import NIC_MODELS, NicModel
 from simnet.hardware.moderation import FIXED, PS_PER_EITR
-from simnet.hardware.rss import MAX_REPLAY_FLOWS, RETA_ENTRIES, Rss, rx_queue_of, toeplitz
+from simnet.hardware.rss import MAX_REPLAY_FLOWS, RETA_ENTRIES, Rss, toeplitz
 from simnet.kernel.core import IN_KSOFTIRQD, NOBODY, RUNNABLE, SLEEPING
 from simnet.kernel.rules import GENERATIONS, Rules
 from simnet.params.schema import ParameterSet, parameter_set
@@ -31,9 +31,9 @@ from simnet.system.receive import TO_SOCKET, TO_TAP
 from simnet.system.topology import Topology, topology_of
 from simnet.traffic.flows import ADDRESS_BITS, DESTINATION, DESTINATION_PORT, DRAWN, HOST_SHIFT, SINGLE, SOURCE_PORT, UNIQUE, source_address
 from simnet.traffic.frame import QUEUE_FRAMES
-from simnet.traffic.generator import CONSTANT, EXPONENTIAL, UNIFORM, Generator, advance
+from simnet.traffic.generator import CONSTANT, EXPONENTIAL, UNIFORM, Generator
 from simnet.traffic.packets import PacketFile, read_packets, rss_input
-from simnet.traffic.switch import GENERATED, MAX_GENERATORS, REPLAYED, find_earliest, put_next_on_link
+from simnet.traffic.switch import GENERATED, MAX_GENERATORS, REPLAYED, start
 from simnet.units import FCS_BYTES, MAX_FRAME_BYTES, PS_PER_MS, PS_PER_S, PS_PER_US, WIRE_OVERHEAD_BYTES
 
 SeedOf = Callable[[str], int]
@@ -136,6 +136,7 @@ def add_task(m: Machine, kind: int, core: int, subject: int, context: int, state
     task = m.tasks[number]
     task.kind, task.core, task.subject, task.context, task.state = kind, core, subject, context, state
     if state == RUNNABLE:
+        m.cores[core].nr_running += 1
         m.agenda.due_ps[FIRST_CPU + core] = 0
     return number
 
@@ -159,6 +160,7 @@ def _fill_rss(rss: Rss, model: NicModel, queues: int) -> None:
     tables = _rss_tables(model.rss_key, model.hashes_udp_ports)
     rss.by_host[:], rss.by_high_byte[:], rss.by_low_byte[:], rss.by_port_high[:], rss.by_port_low[:] = tables
     rss.reta[:] = np.arange(RETA_ENTRIES) % queues
+    rss.last_flow = -1
 
 
 def _wire_nic(m: Machine, scenario: Scenario, model: NicModel, topology: Topology) -> None:
@@ -224,13 +226,12 @@ def _wire_generator(generator: Generator, g: int, traffic: Traffic, gbps: float,
     start = np.random.default_rng(seed_of(f"phase {g}"))
     generator.next.arrival_ps = int(start.random() * (generator.pause_ps[0] + trains * generator.on_line_ps[0]))
     generator.train_left = 1
-    advance(generator)
 
 
 def _wire_traffic(m: Machine, scenario: Scenario, gbps: float, packets: PacketFile | None, seed_of: SeedOf) -> None:
     traffic = scenario.traffic
     link = m.link
-    link.byte_ps = 8000.0 / gbps
+    link.byte_ps = round(8000.0 / gbps)
     link.buffer_bytes = round(traffic.switch_buffer_kib * 1024)
     link.honours_pause = int(traffic.switch_honours_pause)
     link.egress.slots = QUEUE_FRAMES
@@ -245,8 +246,7 @@ def _wire_traffic(m: Machine, scenario: Scenario, gbps: float, packets: PacketFi
     link.generators = traffic.generators
     for g in range(traffic.generators):
         _wire_generator(link.sources[g], g, traffic, gbps, seed_of)
-    find_earliest(link)
-    put_next_on_link(link)
+    start(link)
     m.agenda.due_ps[NIC] = link.arriving.arrival_ps
 
 
@@ -257,13 +257,12 @@ def active_queues(m: Machine, scenario: Scenario, packets: PacketFile | None) ->
     if scenario.traffic.flows == "single":
         return 1
     found: set[int] = set()
+    rss = m.nic.rss
     for g in range(scenario.traffic.generators):
         source = m.link.sources[g].flows
-        count = 1 << ADDRESS_BITS if source.kind == UNIQUE else source.flows
-        for k in range(min(int(count), 4096)):
-            found.add(int(rx_queue_of(m.nic.rss, np.int64(g << HOST_SHIFT | k))))
-        if len(found) == m.nic.queues:
-            break
+        k = np.arange(1 << ADDRESS_BITS if source.kind == UNIQUE else source.flows)
+        hashes = rss.by_host[g] ^ np.array(rss.by_high_byte)[k >> 8 & 255] ^ np.array(rss.by_low_byte)[k & 255]
+        found.update(np.array(rss.reta)[hashes & (RETA_ENTRIES - 1)].tolist())
     return len(found)
 
 

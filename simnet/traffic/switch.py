@@ -31,7 +31,7 @@ class Link(Record):
     source: int
     generators: int
     earliest: int
-    byte_ps: float
+    byte_ps: int
     free_at_ps: int
     buffer_bytes: int
     honours_pause: int
@@ -88,8 +88,8 @@ def transmit(link: Link, frame: Frame) -> int:
     """The frame leaves the switch as soon as the link is free. Returns when its first bit does."""
     start = max(frame.arrival_ps, link.free_at_ps)
     copy_frame(link.arriving, frame)
-    link.arriving.arrival_ps = start + np.int64((PREAMBLE_BYTES + frame.frame_bytes) * link.byte_ps)
-    link.free_at_ps = link.arriving.arrival_ps + np.int64(GAP_BYTES * link.byte_ps)
+    link.arriving.arrival_ps = start + (PREAMBLE_BYTES + frame.frame_bytes) * link.byte_ps
+    link.free_at_ps = link.arriving.arrival_ps + GAP_BYTES * link.byte_ps
     return start
 
 
@@ -139,6 +139,15 @@ def resume(link: Link, now: int) -> None:
         link.paused = 0
         link.free_at_ps = max(link.free_at_ps, now)
         put_next_on_link(link)
+
+
+@cold_jit
+def start(link: Link) -> None:
+    """Every generator makes its first frame; the earliest goes on the link."""
+    for g in range(link.generators):
+        advance(link.sources[g])
+    find_earliest(link)
+    put_next_on_link(link)
 
 
 @cold_jit
