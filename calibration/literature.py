@@ -31,8 +31,20 @@ class Fit:
 
 FITS = (
     Fit("driver_cycles", "S03", 1571.4, "paper/bare-metal", {}),
-    Fit("libpcap_read_cycles", "A02 (60 B a frame)", 1033.1, "ancs2011/appliance", {"capture.method": "pf_packet", "capture.monitor": "count"}),
-    Fit("pfring_read_cycles", "A03", 1112.7, "ancs2011/appliance", {"capture.method": "pf_ring", "capture.monitor": "count", "capture.transparent_mode": 0}),
+    Fit(
+        "libpcap_read_cycles",
+        "A02 (60 B a frame)",
+        1033.1,
+        "ancs2011/appliance",
+        {"capture.method": "pf_packet", "capture.monitor": "count"},
+    ),
+    Fit(
+        "pfring_read_cycles",
+        "A03",
+        1112.7,
+        "ancs2011/appliance",
+        {"capture.method": "pf_ring", "capture.monitor": "count", "capture.transparent_mode": 0},
+    ),
     Fit("insert_cycles", "A06", 828.0, "ancs2011/appliance", {"capture.monitor": "flow", "traffic.flows": "multi"}),
 )
 
@@ -65,7 +77,9 @@ def main() -> None:
         quantity = params.quantity(fit.quantity)
         cycles, rate = solve(fit, quantity.value, params["clock_ghz"])
         inside = "" if quantity.low <= cycles <= quantity.high else "  OUTSIDE ITS RANGE"
-        print(f"{fit.quantity:<24}{fit.row:<22}{fit.kpps:>14.1f}{rate:>12.1f}{quantity.value:>12.0f}{cycles:>10.1f}  {quantity.low:.0f}..{quantity.high:.0f}{inside}")
+        print(
+            f"{fit.quantity:<24}{fit.row:<22}{fit.kpps:>14.1f}{rate:>12.1f}{quantity.value:>12.0f}{cycles:>10.1f}  {quantity.low:.0f}..{quantity.high:.0f}{inside}"
+        )
     print("update_cycles is not identifiable from A05: the model is limited by the 1 GbE link there, whatever a known flow costs.")
 
 

@@ -7,12 +7,10 @@ that ends at t.
 
 from __future__ import annotations
 
-import numpy as np
-
 from simnet.compiled import jit
-from simnet.records import Array, Record, many
+from simnet.records import Array, Record, int64, many
 
-NEVER = np.int64(1 << 62)
+NEVER = 1 << 62
 
 NIC, TICKS, TIMEOUTS, ROTATION, FIRST_CPU = 0, 1, 2, 3, 4
 MAX_CPUS = 16
@@ -43,12 +41,12 @@ def act_by(agenda: Agenda, actor: int, at_ps: int) -> None:
 @jit
 def next_actor(agenda: Agenda) -> int:
     """The actor with the smallest (due, number). Sets `quiet_until_ps` to when the first of all others is due."""
-    best = np.int64(0)
+    best = int64(0)
     others = NEVER
     for actor in range(1, agenda.actors):
         if agenda.due_ps[actor] < agenda.due_ps[best]:
             others = agenda.due_ps[best]
-            best = np.int64(actor)
+            best = int64(actor)
         elif agenda.due_ps[actor] < others:
             others = agenda.due_ps[actor]
     agenda.quiet_until_ps = others

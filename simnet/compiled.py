@@ -35,7 +35,9 @@ def source_hash() -> str:
 
 
 def _cache_directory() -> Path:
-    home = os.environ.get("SIMNET_CACHE_DIR") or os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "simnet")
+    home = os.environ.get("SIMNET_CACHE_DIR") or os.path.join(
+        os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "simnet"
+    )
     try:
         os.makedirs(home, exist_ok=True)
         with tempfile.TemporaryFile(dir=home):
@@ -62,7 +64,7 @@ if JIT:
     os.environ["NUMBA_CACHE_DIR"] = str(CACHE)
     import numba
 
-    numba.config.CACHE_DIR = str(CACHE)
+    numba.config.CACHE_DIR = str(CACHE)  # type: ignore[attr-defined]  # in case numba was imported before
     _hot: Any = numba.njit(cache=True, nogil=True, forceinline=True)
     _cold: Any = numba.njit(cache=True, nogil=True)
 else:

@@ -15,19 +15,25 @@ code, so pages that a run does not touch cost nothing: big tables can be fields.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import mmap
+from collections.abc import Callable, Hashable
 from typing import Any, Protocol, TypeVar, cast, get_type_hints
 
 import numpy as np
 
 T = TypeVar("T")
+Item = TypeVar("Item", covariant=True)
+
+int64 = cast("Callable[[Any], int]", np.int64)
+"""Make a number an int64, the only integer of mechanisms; the type checker calls it an int."""
 
 
-class Array(Protocol[T]):
+class Array(Protocol[Item]):
     """A fixed-length array inside a record. Scalars and records both; the length is part of the type."""
 
-    def __getitem__(self, index: Any, /) -> T: ...
+    def __getitem__(self, index: Any, /) -> Item: ...
     def __setitem__(self, index: Any, value: Any, /) -> None: ...
     def __len__(self) -> int: ...
 
@@ -52,14 +58,14 @@ _TAKEN = frozenset(dir(np.record))
 
 
 @functools.cache
-def dtype_of(kind: Any) -> np.dtype[Any]:
+def dtype_of(kind: Hashable) -> np.dtype[Any]:
     """The aligned dtype of a Record subclass, of `int` (int64), `float` or of a numpy dtype name."""
     if kind is int:
         return np.dtype("i8")
     if kind is float:
         return np.dtype("f8")
     if not (isinstance(kind, type) and issubclass(kind, Record)):
-        return np.dtype(kind)
+        return np.dtype(cast(str, kind))
     fields: list[Any] = []
     for name, hint in get_type_hints(kind).items():
         if name in _TAKEN:
@@ -72,15 +78,28 @@ def dtype_of(kind: Any) -> np.dtype[Any]:
     return np.dtype(fields, align=True)
 
 
-def allocate(kind: type[T]) -> T:
+def allocate(kind: type[T], huge: str | None = None) -> T:
     """One zeroed record of the declared kind.
 
     The memory is mapped, not allocated by numpy, which would ask for huge pages: of a large record with few fields in use, every
     field would then cost two megabytes.
 
+    Parameters
+    ----------
+    kind
+        A Record subclass.
+    huge
+        A field that is large, used everywhere and at random: ask for huge pages there.
+
     Returns
     -------
     A `numpy.record` that the type checker sees as an instance of `kind`. It keeps its memory alive.
     """
-    dtype = dtype_of(kind)
-    return cast(T, np.frombuffer(mmap.mmap(-1, dtype.itemsize), dtype).view(np.recarray)[0])
+    dtype = dtype_of(cast(Hashable, kind))
+    memory = mmap.mmap(-1, dtype.itemsize)
+    if huge is not None and dtype.fields is not None:
+        field, start = dtype.fields[huge][:2]
+        first = -(-start // mmap.PAGESIZE) * mmap.PAGESIZE
+        with contextlib.suppress(OSError):
+            memory.madvise(mmap.MADV_HUGEPAGE, first, start + field.itemsize - first)
+    return cast(T, np.frombuffer(memory, dtype).view(np.recarray)[0])

@@ -18,7 +18,9 @@ from simnet.errors import UserError
 
 LETTERS = st.text(string.ascii_letters + string.digits + " _-.:#'\"\\/{}[],&*!|>%@", max_size=20)
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | LETTERS
-JSON_VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(LETTERS, inner, max_size=4), max_leaves=12)
+JSON_VALUES = st.recursive(
+    SCALARS, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(LETTERS, inner, max_size=4), max_leaves=12
+)
 STRINGS = """
 on off On OFF yes no Yes NO y n nan inf Infinity tRue nULL 1_000 0b11 1:30 190:20:30 0x 0xG 0o8 0X1F . +. e9 1e 1e+ 1.2.3 2.6.37 2012-07-30
 10Gbps -- = <<
@@ -196,9 +198,14 @@ def test_a_key_given_twice_is_refused(text: str, line: int, key: str) -> None:
         pytest.param("a: 1\n[x, y]: 2\n", (2,), id="list as key"),
         pytest.param("a: 1\nb: {? {c: d} : 2}\n", (2,), id="mapping as key"),
         pytest.param(
-            "a: 1\nb: \x01\n", (2,), id="control character", marks=bug("two lines on standard error, and the line of the file is missing")
+            "a: 1\nb: \x01\n",
+            (2,),
+            id="control character",
+            marks=bug("two lines on standard error, and the line of the file is missing"),
         ),
-        pytest.param("a: 1\nb: &x 3\nc: *x\n", (2, 3), id="alias", marks=bug("parse() says that it refuses aliases, but follows them")),
+        pytest.param(
+            "a: 1\nb: &x 3\nc: *x\n", (2, 3), id="alias", marks=bug("parse() says that it refuses aliases, but follows them")
+        ),
         pytest.param("a: 1\nb: &x [*x]\n", (2,), id="alias of itself", marks=bug("RecursionError")),
         pytest.param("a: 1\nb: " + "[" * 3000 + "]" * 3000, (2,), id="nested too deep", marks=bug("RecursionError")),
         pytest.param("a: 1\nb: " + "9" * 5000, (2,), id="too many digits", marks=bug("ValueError from int()")),

@@ -98,7 +98,12 @@ def pcapng(records: Iterable[Record], order: str = "<", interfaces: Sequence[byt
 
 
 def ipv4(
-    protocol: int = UDP, source: int = 1, destination: int = 2, ports: tuple[int, int] = (1000, 9), fragment: int = 0, options: bytes = b""
+    protocol: int = UDP,
+    source: int = 1,
+    destination: int = 2,
+    ports: tuple[int, int] = (1000, 9),
+    fragment: int = 0,
+    options: bytes = b"",
 ) -> bytes:
     """An IPv4 packet with the first bytes of its payload."""
     head = struct.pack(">BBHHHBBH", 0x45 + len(options) // 4, 0, 46, 7, fragment, 64, protocol, 0)
@@ -163,7 +168,9 @@ def file(tmp_path: Path) -> Path:
 
 EPOCHS = [
     pytest.param(0, id="from 1970"),
-    pytest.param(NOW, id="of today", marks=bug("OverflowError: absolute ps do not fit into int64 - no real capture file can be read")),
+    pytest.param(
+        NOW, id="of today", marks=bug("OverflowError: absolute ps do not fit into int64 - no real capture file can be read")
+    ),
 ]
 
 
@@ -226,7 +233,11 @@ def test_a_frame_has_its_original_length_and_fcs(file: Path, make: Any, original
 @pytest.mark.parametrize("original", [9213, 10_000, 65_549])
 @bug("only down to 9216: a record of 10000 bytes becomes 1518 + 8486, not frames of at most 1518")
 def test_a_record_of_segmentation_offload_is_cut_into_frames(file: Path, original: int) -> None:
-    records = [Record(1, ethernet(ipv4(source=1))), Record(8, ethernet(ipv4(source=2)), original), Record(9, ethernet(ipv4(source=1)))]
+    records = [
+        Record(1, ethernet(ipv4(source=1))),
+        Record(8, ethernet(ipv4(source=2)), original),
+        Record(9, ethernet(ipv4(source=1))),
+    ]
     found, flows = reading(file, pcap(records))
     assert found.segmented == 1
     assert len(flows) == 2
@@ -270,7 +281,9 @@ def test_vlan_tags_do_not_hide_the_flow(file: Path, tags: tuple[int, ...]) -> No
 
 def test_fragments_have_no_ports(file: Path) -> None:
     first, middle, last, whole, do_not_fragment = (ipv4(fragment=f) for f in (0x2000, 0x2010, 0x0020, 0, 0x4000))
-    found, flows = reading(file, pcap([Record(i, ethernet(p)) for i, p in enumerate((first, middle, last, whole, do_not_fragment))]))
+    found, flows = reading(
+        file, pcap([Record(i, ethernet(p)) for i, p in enumerate((first, middle, last, whole, do_not_fragment))])
+    )
     assert found.flows.tolist() == [0, 0, 0, 1, 1]
     assert flows[0] == (UDP, b"\x0a\0\0\1", b"\x0a\0\0\2", b"", b"")
     assert flows[1][3:] == (b"\x03\xe8", b"\0\x09")
@@ -305,7 +318,9 @@ def test_what_only_looks_like_ipv4_has_no_five_tuple(file: Path, link: int, fram
 
 def test_ports_that_were_not_captured(file: Path) -> None:
     whole = ethernet(ipv4())
-    found, flows = reading(file, pcap([Record(1, whole[: 14 + 20], 100), Record(2, whole[: 14 + 23], 100), Record(3, whole[: 14 + 24], 100)]))
+    found, flows = reading(
+        file, pcap([Record(1, whole[: 14 + 20], 100), Record(2, whole[: 14 + 23], 100), Record(3, whole[: 14 + 24], 100)])
+    )
     assert found.flows.tolist() == [0, 0, 1]
     assert [flow[3:] for flow in flows] == [(b"", b""), (b"\x03\xe8", b"\0\x09")]
 
@@ -399,7 +414,9 @@ def test_a_file_cut_anywhere_is_refused_or_shorter(file: Path, make: Any, order:
         pytest.param(section() + interface() + struct.pack("<III", 6, 8, 8), "", id="block of length 8"),
         pytest.param(section()[:8] + b"\1\2\3\4" + section()[12:], "", id="byte order of nobody"),
         pytest.param(section() + block(1, b"") + enhanced(Record(1)), "", id="interface of no bytes", marks=bug("struct.error")),
-        pytest.param(section() + interface() + block(6, bytes(8)), "packet 1", id="packet block of 8 bytes", marks=bug("struct.error")),
+        pytest.param(
+            section() + interface() + block(6, bytes(8)), "packet 1", id="packet block of 8 bytes", marks=bug("struct.error")
+        ),
         pytest.param(
             section() + interface() + block(6, struct.pack("<IIIII", 0, 0, 0, 500, 500) + bytes(60)),
             "packet 1",
@@ -428,12 +445,16 @@ def test_what_rss_hashes(file: Path) -> None:
     assert rss_input((), udp_ports=True) == b""
 
 
-RECORDS = st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 9212), st.integers(0, 80), st.integers(0, 5)), min_size=1, max_size=30)
+RECORDS = st.lists(
+    st.tuples(st.integers(0, 10**6), st.integers(0, 9212), st.integers(0, 80), st.integers(0, 5)), min_size=1, max_size=30
+)
 
 
 @given(RECORDS, st.sampled_from("<>"), st.sampled_from([10**6, 10**9]), st.booleans())
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_random_packets_come_back(file: Path, drawn: list[tuple[int, int, int, int]], order: str, per_second: int, ng: bool) -> None:
+def test_random_packets_come_back(
+    file: Path, drawn: list[tuple[int, int, int, int]], order: str, per_second: int, ng: bool
+) -> None:
     ticks = np.cumsum([gap for gap, *_ in drawn]).tolist()
     records = [
         Record(tick, ethernet(ipv4(source=source))[: min(length, captured)], length)
@@ -453,7 +474,9 @@ def test_random_packets_come_back(file: Path, drawn: list[tuple[int, int, int, i
 
 
 BLOCKS = st.lists(
-    st.tuples(st.sampled_from([1, 2, 3, 4, 5, 6, 6, 6, 0x0A0D0D0A]), st.binary(max_size=40) | st.just(bytes(40))), min_size=1, max_size=6
+    st.tuples(st.sampled_from([1, 2, 3, 4, 5, 6, 6, 6, 0x0A0D0D0A]), st.binary(max_size=40) | st.just(bytes(40))),
+    min_size=1,
+    max_size=6,
 )
 
 
@@ -468,7 +491,10 @@ def test_random_blocks_are_read_or_refused(file: Path, drawn: list[tuple[int, by
         refusal(file, content)
 
 
-@given(st.lists(st.tuples(st.binary(min_size=8, max_size=8), st.binary(max_size=40), st.integers(0, 20_000)), min_size=1, max_size=5), st.sampled_from("<>"))
+@given(
+    st.lists(st.tuples(st.binary(min_size=8, max_size=8), st.binary(max_size=40), st.integers(0, 20_000)), min_size=1, max_size=5),
+    st.sampled_from("<>"),
+)
 @settings(derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @bug("OverflowError on times of today")
 def test_random_records_are_read_or_refused(file: Path, drawn: list[tuple[bytes, bytes, int]], order: str) -> None:
@@ -483,10 +509,14 @@ def test_random_records_are_read_or_refused(file: Path, drawn: list[tuple[bytes,
 
 @pytest.mark.parametrize(
     "count",
-    [pytest.param(1, marks=bug("one packet is looped every ps: no frame fits, and the run never ends")), pytest.param(2), pytest.param(5)],
+    [
+        pytest.param(1, marks=bug("one packet is looped every ps: no frame fits, and the run never ends")),
+        pytest.param(2),
+        pytest.param(5),
+    ],
 )
 def test_a_looped_file_is_no_faster_than_the_link(file: Path, count: int) -> None:
-    byte_ps = 800.0
+    byte_ps = 800
     found, _ = reading(file, pcap([Record(i) for i in range(count)]))
     repeated = blocks(found, arrivals(found, 1.0, byte_ps), True)
     times = np.concatenate([block[0] for block in islice(repeated, 4)])

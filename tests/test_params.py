@@ -105,7 +105,9 @@ def test_a_change_of_values_keeps_everything_else() -> None:
     assert params.with_values({}).quantities == before
 
 
-@pytest.mark.parametrize("ask", [lambda p: p["driver_cycle"], lambda p: p.quantity("driver_cycle"), lambda p: p.with_values({"driver_cycle": 1})])
+@pytest.mark.parametrize(
+    "ask", [lambda p: p["driver_cycle"], lambda p: p.quantity("driver_cycle"), lambda p: p.with_values({"driver_cycle": 1})]
+)
 def test_an_unknown_quantity_is_named_with_the_nearest(ask: Callable[[ParameterSet], object]) -> None:
     with pytest.raises(UserError, match=f"'{E5520}' has no quantity 'driver_cycle'; did you mean 'driver_cycles'"):
         ask(parameter_set(E5520))
@@ -150,35 +152,62 @@ def test_a_cost_of_a_file_is_what_a_frame_costs(write: Write) -> None:
         pytest.param(HEAD + "host: {}\nhost: {}\n", 4, ["'host'", "twice"], id="repeated key"),
         pytest.param(HEAD + QUANTITY + "500\n", 5, ["driver_cycles", "value, low, high"], id="only a number"),
         pytest.param(HEAD + QUANTITY + GOOD.replace("low: 400, ", ""), 5, ["driver_cycles", "low", "missing"], id="low missing"),
-        pytest.param(HEAD + QUANTITY + GOOD.split(", source")[0] + "}\n", 5, ["driver_cycles", "source", "missing"], id="source missing"),
+        pytest.param(
+            HEAD + QUANTITY + GOOD.split(", source")[0] + "}\n", 5, ["driver_cycles", "source", "missing"], id="source missing"
+        ),
         pytest.param(HEAD + QUANTITY + GOOD.replace("low", "lo"), 5, ["'lo'", "did you mean 'low'"], id="unknown attribute"),
         pytest.param(HEAD + QUANTITY + GOOD.replace("500", "300"), 5, ["300", "400", "600"], id="value below range"),
         pytest.param(HEAD + QUANTITY + GOOD.replace("500", "601"), 5, ["601", "400", "600"], id="value above range"),
         pytest.param(HEAD + QUANTITY + GOOD.replace("500", "fast"), 5, ["driver_cycles.value", "'fast'"], id="value a word"),
-        pytest.param(HEAD + QUANTITY + GOOD.replace("500", "500cycles"), 5, ["driver_cycles.value", "'500cycles'"], id="value with a unit"),
+        pytest.param(
+            HEAD + QUANTITY + GOOD.replace("500", "500cycles"), 5, ["driver_cycles.value", "'500cycles'"], id="value with a unit"
+        ),
         pytest.param(HEAD + QUANTITY + GOOD.replace("500", "true"), 5, ["driver_cycles.value", "True"], id="value a truth"),
         pytest.param(HEAD + QUANTITY + GOOD.replace("500", ".nan"), 5, ["driver_cycles.value", "nan"], id="value nan"),
         pytest.param(HEAD + QUANTITY + GOOD.replace("600", ".inf"), 5, ["driver_cycles.high", "inf"], id="high infinite"),
         pytest.param(HEAD + QUANTITY + GOOD.replace("400", "-1"), 5, ["driver_cycles.low", "-1"], id="low negative"),
-        pytest.param(HEAD + QUANTITY + GOOD.replace(": cycles", ": cycle"), 5, ["'cycle'", "GHz", "did you mean 'cycles'"], id="unit"),
+        pytest.param(
+            HEAD + QUANTITY + GOOD.replace(": cycles", ": cycle"), 5, ["'cycle'", "GHz", "did you mean 'cycles'"], id="unit"
+        ),
         pytest.param(HEAD + QUANTITY + GOOD.replace("measured", "measurd"), 5, ["'measurd'", "did you mean 'measured'"], id="kind"),
         pytest.param(
-            HEAD + "quantities:\n  x:\n    driver_cycle: " + GOOD, 5, [E5520, "'driver_cycle'", "did you mean 'driver_cycles'"], id="unknown quantity"
+            HEAD + "quantities:\n  x:\n    driver_cycle: " + GOOD,
+            5,
+            [E5520, "'driver_cycle'", "did you mean 'driver_cycles'"],
+            id="unknown quantity",
         ),
         pytest.param(HEAD + "quantities: [1]\n", 3, ["quantities"], id="quantities a list", marks=bug("AttributeError")),
         pytest.param(HEAD + "quantities:\n  receive: 5\n", 4, ["receive"], id="group a number", marks=bug("AttributeError")),
         pytest.param(HEAD + "host: fast\n", 3, ["host", "fast"], id="host a word", marks=bug("TypeError")),
         pytest.param(HEAD + "host: {sockets: two}\n", 3, ["sockets", "two"], id="sockets a word", marks=bug("TypeError")),
-        pytest.param(HEAD + "host: {sockets: 0}\n", 3, ["sockets", "0"], id="no socket", marks=bug("'there is no CPU 7; mine has CPUs 0 to -1'")),
+        pytest.param(
+            HEAD + "host: {sockets: 0}\n",
+            3,
+            ["sockets", "0"],
+            id="no socket",
+            marks=bug("'there is no CPU 7; mine has CPUs 0 to -1'"),
+        ),
         pytest.param(HEAD + "host: {sockets: 2.5}\n", 3, ["sockets", "2.5"], id="half a socket", marks=bug("accepted")),
-        pytest.param(HEAD + "host: {socket: 2}\n", 3, ["'socket'", "did you mean 'sockets'"], id="unknown fact", marks=bug("accepted")),
-        pytest.param(HEAD + "host: {numbering: mixed}\n", 3, ["'mixed'", "interleaved"], id="unknown numbering", marks=bug("accepted")),
-        pytest.param(HEAD + "host: {nic: 82598}\n", 3, ["82598", "did you mean '82599'"], id="unknown NIC", marks=bug("no file:line")),
-        pytest.param("name: x\nbased_on: e5520\n", 2, ["'e5520'", f"did you mean '{E5520}'"], id="unknown base", marks=bug("no file:line")),
+        pytest.param(
+            HEAD + "host: {socket: 2}\n", 3, ["'socket'", "did you mean 'sockets'"], id="unknown fact", marks=bug("accepted")
+        ),
+        pytest.param(
+            HEAD + "host: {numbering: mixed}\n", 3, ["'mixed'", "interleaved"], id="unknown numbering", marks=bug("accepted")
+        ),
+        pytest.param(
+            HEAD + "host: {nic: 82598}\n", 3, ["82598", "did you mean '82599'"], id="unknown NIC", marks=bug("no file:line")
+        ),
+        pytest.param(
+            "name: x\nbased_on: e5520\n", 2, ["'e5520'", f"did you mean '{E5520}'"], id="unknown base", marks=bug("no file:line")
+        ),
         pytest.param("name: x\nbased_on: 5\n", 2, ["based_on", "5"], id="base a number", marks=bug("AttributeError")),
         pytest.param("name: x\nbased_on: [a]\n", 2, ["based_on"], id="base a list", marks=bug("TypeError")),
         pytest.param(
-            HEAD + QUANTITY + GOOD.replace("600", "6" * 400), 5, ["driver_cycles.high"], id="high beyond all floats", marks=bug("OverflowError")
+            HEAD + QUANTITY + GOOD.replace("600", "6" * 400),
+            5,
+            ["driver_cycles.high"],
+            id="high beyond all floats",
+            marks=bug("OverflowError"),
         ),
     ],
 )
@@ -223,7 +252,10 @@ def test_based_on_in_a_circle(tmp_path: Path) -> None:
     assert "circle" in message
 
 
-@pytest.mark.parametrize("text", ["host: {nic: '82576'}\n", pytest.param("host: {nic: 82576}\n", marks=bug("'no model of 82576; there are 82599, 82576'"))])
+@pytest.mark.parametrize(
+    "text",
+    ["host: {nic: '82576'}\n", pytest.param("host: {nic: 82576}\n", marks=bug("'no model of 82576; there are 82599, 82576'"))],
+)
 def test_a_nic_may_be_named_by_its_number(write: Write, text: str) -> None:
     scenario = load(SCENARIO, {"parameters": write(HEAD + text)})
     assert nic_model(scenario, resolve(scenario)).name == "82576"

@@ -131,7 +131,9 @@ def test_the_last_of_two_settings_counts() -> None:
     [
         np.float64(128.0),
         pytest.param(np.int64(128), marks=bug("refused: 'expected a number without a unit, not np.int64(128)'"), id="int64"),
-        pytest.param(np.float32(128.0), marks=bug("refused: 'expected a number without a unit, not np.float32(128.0)'"), id="float32"),
+        pytest.param(
+            np.float32(128.0), marks=bug("refused: 'expected a number without a unit, not np.float32(128.0)'"), id="float32"
+        ),
     ],
 )
 def test_numbers_of_numpy_are_numbers(value: Any) -> None:
@@ -139,7 +141,9 @@ def test_numbers_of_numpy_are_numbers(value: Any) -> None:
 
 
 def test_a_file_changes_what_it_names_and_keeps_the_rest(write: Write) -> None:
-    middle = write(f"based_on: {BASE}\nname: middle\ncapture: {{cpu: 3, method: pf_packet}}\ntraffic: {{generators: 2}}\n", "middle.yaml")
+    middle = write(
+        f"based_on: {BASE}\nname: middle\ncapture: {{cpu: 3, method: pf_packet}}\ntraffic: {{generators: 2}}\n", "middle.yaml"
+    )
     top = write(f"based_on: {middle}\nname: top\ncapture: {{cpu: 5}}\n", "top.yaml")
     scenario, base = load(str(top)), load(BASE)
     assert scenario.name == "top"
@@ -208,12 +212,24 @@ def test_a_setting_is_a_path_and_yaml(text: str, path: tuple[str, ...], value: A
     ("change", "words"),
     [
         pytest.param("traffic.frame_byte=64", ["'traffic.frame_byte'", "did you mean 'frame_bytes'"], id="field"),
-        pytest.param("host.nic.queue=4", ["'host.nic.queue'", "did you mean 'queues'", "ring_descriptors"], id="field of a subsection"),
+        pytest.param(
+            "host.nic.queue=4", ["'host.nic.queue'", "did you mean 'queues'", "ring_descriptors"], id="field of a subsection"
+        ),
         pytest.param("captur=5", ["'captur'", "did you mean 'capture'"], id="section"),
         pytest.param("traffic.source.rate=1", ["source", "not a section"], id="below a value"),
         pytest.param("name.first=x", ["name", "not a section"], id="below a name"),
-        pytest.param("trafic.frame_bytes=64", ["'trafic'", "did you mean 'traffic'"], id="in a section", marks=bug("names the file, not the --set")),
-        pytest.param("host.nick.queues=4", ["'host.nick'", "did you mean 'nic'"], id="in a subsection", marks=bug("names the file, not the --set")),
+        pytest.param(
+            "trafic.frame_bytes=64",
+            ["'trafic'", "did you mean 'traffic'"],
+            id="in a section",
+            marks=bug("names the file, not the --set"),
+        ),
+        pytest.param(
+            "host.nick.queues=4",
+            ["'host.nick'", "did you mean 'nic'"],
+            id="in a subsection",
+            marks=bug("names the file, not the --set"),
+        ),
     ],
 )
 def test_an_unknown_setting_is_named_with_the_nearest(change: str, words: list[str]) -> None:

@@ -60,7 +60,18 @@ def read_rows(name: str) -> list[Row]:
         where = entry["where"] if "source" not in entry else f"{entry['source']}, {entry['year']}, {entry['where']}"
         kpps = float(entry["kpps"]) if entry["kpps"] else None
         rows.append(
-            Row(entry["id"], claim, entry["value"], entry["unit"], kpps, entry["allowed"], entry["role"], entry["expected"], entry["why"], where)
+            Row(
+                entry["id"],
+                claim,
+                entry["value"],
+                entry["unit"],
+                kpps,
+                entry["allowed"],
+                entry["role"],
+                entry["expected"],
+                entry["why"],
+                where,
+            )
         )
     return rows
 
@@ -80,7 +91,10 @@ def without_model(row: Row) -> Verdict | None:
 
 def table(title: str, verdicts: Sequence[Verdict]) -> str:
     """A table for people: measured and model side by side."""
-    lines = [title, f"  {'row':<9}{'role':<12}{'verdict':<16}{'measured':>16}{'kpps':>9}{'model kpps':>20}{'off':>8}  {'allowed':<20}claim"]
+    lines = [
+        title,
+        f"  {'row':<9}{'role':<12}{'verdict':<16}{'measured':>16}{'kpps':>9}{'model kpps':>20}{'off':>8}  {'allowed':<20}claim",
+    ]
     for v in verdicts:
         row = v.row
         model = "" if v.kpps is None else f"{v.kpps:.1f}" + ("" if v.ci95 is None else f" ± {v.ci95:.2f}")

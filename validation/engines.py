@@ -113,7 +113,11 @@ def _interpreted(numbers: list[int]) -> dict[int, str]:
     """Digests of the compiled clock with the JIT switched off."""
     code = "import sys, json, numpy as np; from validation.engines import digest_of; np.seterr(over='ignore'); print(json.dumps({n: digest_of(n, 'compiled') for n in json.loads(sys.argv[1])}))"
     output = subprocess.run(
-        [sys.executable, "-c", code, json.dumps(numbers)], env={**os.environ, "SIMNET_JIT": "0"}, capture_output=True, text=True, check=False
+        [sys.executable, "-c", code, json.dumps(numbers)],
+        env={**os.environ, "SIMNET_JIT": "0"},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if output.returncode:
         raise RuntimeError(output.stderr)

@@ -37,7 +37,7 @@ def draw_paper(results: Mapping[Any, simnet.Result], file: Path) -> None:
             label=f"{method}, {monitor}, {flows}",
         )
         del result
-    known = {row.id: row.kpps for row in read_rows("paper")}
+    known = {row.id: row.kpps or 0.0 for row in read_rows("paper")}
     for row, (method, _, _, size) in RATE_ROWS.items():
         if row.startswith("F"):
             axes.plot(size, known[row], marker="x", markersize=9, markeredgewidth=2, color=COLOURS[method], linestyle="none")
@@ -45,7 +45,12 @@ def draw_paper(results: Mapping[Any, simnet.Result], file: Path) -> None:
     axes.set_xscale("log")
     axes.set_xticks(SIZES, [str(size) for size in SIZES])
     axes.minorticks_off()
-    axes.set(xlabel="frame length (bytes with FCS)", ylabel="captured (kpps)", ylim=(0, None), title="ICCCN 2012, bare metal: model and measured points")
+    axes.set(
+        xlabel="frame length (bytes with FCS)",
+        ylabel="captured (kpps)",
+        ylim=(0, None),
+        title="ICCCN 2012, bare metal: model and measured points",
+    )
     axes.legend(fontsize="x-small", ncols=2)
     assert set(COLOURS) == set(METHODS)
     figure.savefig(file, dpi=140)

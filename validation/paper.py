@@ -90,17 +90,34 @@ def _orderings(row: Row, r: Results) -> Verdict | None:
     null = {size: [kpps(r, method, "null", "single", size) for method in METHODS] for size in SIZES}
     kernel, packet, ring = null[64]
     if row.id == "S04":
-        return holds(row, packet < ring < kernel, f"{packet:.0f} < {ring:.0f} < {kernel:.0f} kpps; ratios 1 : {ring / packet:.2f} : {kernel / packet:.2f} (paper 1 : 1.18 : 3.20)")
+        return holds(
+            row,
+            packet < ring < kernel,
+            f"{packet:.0f} < {ring:.0f} < {kernel:.0f} kpps; ratios 1 : {ring / packet:.2f} : {kernel / packet:.2f} (paper 1 : 1.18 : 3.20)",
+        )
     if row.id == "S05":
         means = {method: [r[method, "flow", flows, 64].captured.kpps for flows in FLOWS] for method in METHODS}
         spread = max(e.mean for es in means.values() for e in es) / min(e.mean for es in means.values() for e in es)
-        return holds(row, spread < 1.1, "; ".join(f"{method} {es[0].mean:.0f} single, {es[1].mean:.0f} multi" for method, es in means.items()) + f" kpps. {row.why}")
+        return holds(
+            row,
+            spread < 1.1,
+            "; ".join(f"{method} {es[0].mean:.0f} single, {es[1].mean:.0f} multi" for method, es in means.items())
+            + f" kpps. {row.why}",
+        )
     if row.id == "S10":
         condition = kernel > max(packet, ring) and null[1518][0] >= max(null[1518][1:])
-        return holds(row, condition, f"64 B: {kernel:.0f} against {packet:.0f} and {ring:.0f}; 1518 B: {null[1518][0]:.0f} against {null[1518][1]:.0f} and {null[1518][2]:.0f} kpps")
+        return holds(
+            row,
+            condition,
+            f"64 B: {kernel:.0f} against {packet:.0f} and {ring:.0f}; 1518 B: {null[1518][0]:.0f} against {null[1518][1]:.0f} and {null[1518][2]:.0f} kpps",
+        )
     if row.id == "S11":
         ratio = null[256][0] / null[64][0]
-        return holds(row, abs(ratio - 1) <= 0.05 and null[256][0] < 4528.98 * 0.9, f"256 B / 64 B = {ratio:.3f}; {null[256][0]:.0f} kpps of 4529 at line rate")
+        return holds(
+            row,
+            abs(ratio - 1) <= 0.05 and null[256][0] < 4528.98 * 0.9,
+            f"256 B / 64 B = {ratio:.3f}; {null[256][0]:.0f} kpps of 4529 at line rate",
+        )
     if row.id == "S27":
         most = max(result.captured.kpps.mean for cell, result in r.items() if cell[3] == 64)
         offered = r["kernel_module", "null", "single", 64].offered.kpps.mean
@@ -125,13 +142,21 @@ def _bounds(row: Row, r: Results) -> Verdict | None:
         return holds(row, len(fast) >= 7, f"{len(fast)} of 12. {row.why}")
     if row.id == "S13":
         widths = [result.captured.kpps.relative for result in r.values()]
-        return holds(row, max(widths) <= 0.2, f"widest {max(widths):.2%} over {len(widths)} cells (five replications of the model differ only by seed)")
+        return holds(
+            row,
+            max(widths) <= 0.2,
+            f"widest {max(widths):.2%} over {len(widths)} cells (five replications of the model differ only by seed)",
+        )
     if row.id == "S43":
         rate = r["kernel_module", "flow", "multi", 64]
-        return holds(row, wire_gbps(rate) >= 1.0, f"{wire_gbps(rate) * 1000:.0f} Mbit/s at 64 B, every packet a new flow; {row.why}")
+        return holds(
+            row, wire_gbps(rate) >= 1.0, f"{wire_gbps(rate) * 1000:.0f} Mbit/s at 64 B, every packet a new flow; {row.why}"
+        )
     if row.id == "F41":
         ratios = [kpps(r, "kernel_module", m, f, 256) / kpps(r, "kernel_module", m, f, 64) for m in MONITORS for f in FLOWS]
-        return holds(row, all(abs(ratio - 1) <= 0.05 for ratio in ratios), "four settings: " + ", ".join(f"{ratio:.3f}" for ratio in ratios))
+        return holds(
+            row, all(abs(ratio - 1) <= 0.05 for ratio in ratios), "four settings: " + ", ".join(f"{ratio:.3f}" for ratio in ratios)
+        )
     return None
 
 
@@ -222,8 +247,12 @@ def alternative_questions() -> dict[tuple[Any, ...], Question]:
                 questions[alternative.name, row, factor] = cell_question(RATE_ROWS[row], **settings)
         packet = ("pf_packet", "null", "single", 64)
         for rate in CURVE_KPPS:
-            questions[alternative.name, "curve", rate] = cell_question(packet, **{**alternative.settings, **QUICK, "traffic.offered_kpps": rate})
-        questions[alternative.name, "512", 64] = cell_question(packet, **{**alternative.settings, **QUICK, "capture.ring_frames": 512})
+            questions[alternative.name, "curve", rate] = cell_question(
+                packet, **{**alternative.settings, **QUICK, "traffic.offered_kpps": rate}
+            )
+        questions[alternative.name, "512", 64] = cell_question(
+            packet, **{**alternative.settings, **QUICK, "capture.ring_frames": 512}
+        )
     return questions
 
 
@@ -240,7 +269,11 @@ def alternatives_table(results: Mapping[tuple[Any, ...], simnet.Result]) -> str:
             cells += f"{f'{mean:.0f} ({misses[-1]:+.0%})':>16}"
         lines.append(f"  {alternative.name:<34}{cells}{max(misses, key=abs):>12.0%}")
     lines.append(f"  {'measured':<34}" + "".join(f"{measured[row]:>16.0f}" for row in USER_ROWS))
-    lines += ["", "What would tell them apart (PF_PACKET, 64 B)", f"  {'':<34}" + "".join(f"{f'at {rate} kpps':>14}" for rate in CURVE_KPPS) + f"{'ring of 512':>14}{'late drops':>12}"]
+    lines += [
+        "",
+        "What would tell them apart (PF_PACKET, 64 B)",
+        f"  {'':<34}" + "".join(f"{f'at {rate} kpps':>14}" for rate in CURVE_KPPS) + f"{'ring of 512':>14}{'late drops':>12}",
+    ]
     for alternative in ALTERNATIVES:
         curve = "".join(f"{results[alternative.name, 'curve', rate].captured.kpps.mean:>14.0f}" for rate in CURVE_KPPS)
         small = results[alternative.name, "512", 64].captured.kpps.mean

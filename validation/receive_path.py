@@ -98,7 +98,7 @@ def every_latency(simulation: Simulation, end_ps: int) -> list[int]:
     m, latencies = simulation.machine, []
     agenda, monitor = m.agenda, m.monitors[0]
     while True:
-        due = agenda.due_ps[: agenda.actors]
+        due = np.array(agenda.due_ps)[: agenda.actors]
         actor = int(np.argmin(due))
         now = int(due[actor])
         if now >= end_ps:
@@ -116,7 +116,9 @@ def differences(number: int) -> list[str]:
     arrivals, lengths = drawn_arrivals(simulation_of(settings, number), FRAMES)
     end = min(int(arrivals[-1]), 30 * PS_PER_MS)
     stepped, compiled = simulation_of(settings, number), simulation_of(settings, number)
-    oracle: OracleResult = receive_path(setup_of(settings, stepped.machine), zip(arrivals.tolist(), lengths.tolist(), strict=True), end)
+    oracle: OracleResult = receive_path(
+        setup_of(settings, stepped.machine), zip(arrivals.tolist(), lengths.tolist(), strict=True), end
+    )
     latencies = every_latency(stepped, end)
     rows = {"stepped": new_rows(1), "compiled": new_rows(1)}
     settle_and_sample(stepped.machine, end, rows["stepped"])

@@ -52,7 +52,11 @@ def _paper(progress: Progress, out: Path | None, scenarios: int | None) -> Outco
     verdicts, earlier = paper_verdicts(cells), ancs_verdicts(ancs)
     alternatives = alternatives_table(run_cells(alternative_questions(), progress))
     text = "\n\n".join(
-        (table("paper (ICCCN 2012), bare metal", verdicts), table("the same group's earlier host (ANCS 2011)", earlier), alternatives)
+        (
+            table("paper (ICCCN 2012), bare metal", verdicts),
+            table("the same group's earlier host (ANCS 2011)", earlier),
+            alternatives,
+        )
     )
     if out is not None:
         draw_paper(cells, out / "paper-bare-metal.png")
@@ -78,11 +82,15 @@ CHECKS: dict[str, Callable[[Progress, Path | None, int | None], Outcome]] = {
 }
 
 
+def _silent(doing: str, share: float) -> None:
+    del doing, share
+
+
 @contextmanager
 def _on_terminal(name: str) -> Iterator[Progress]:
     """Progress on standard error, if that is a terminal."""
     if not sys.stderr.isatty():
-        yield lambda doing, share: None
+        yield _silent
         return
     from rich.console import Console
     from rich.progress import Progress as Bar

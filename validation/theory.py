@@ -15,16 +15,16 @@ from numpy.typing import NDArray
 from scipy.integrate import solve_ivp
 from scipy.special import stdtrit
 
-from simnet.agenda import NIC
+from simnet.agenda import NEVER, NIC
 from simnet.capture.flow_table import D_LEFT, SLOTS, FlowTable, count_packet
 from simnet.capture.monitor import bin_of
 from simnet.engine.simulation import Simulation
 from simnet.hardware.memory import Memory
 from simnet.hardware.rss import MICROSOFT_KEY, toeplitz
-from simnet.records import allocate
+from simnet.records import allocate, int64
 from simnet.scenario.loading import load
 from simnet.system.wiring import resolve
-from simnet.traffic.switch import NEVER, REPLAYED, load_replay
+from simnet.traffic.switch import REPLAYED, load_replay
 from simnet.units import PS_PER_S
 from validation.check import Check
 
@@ -108,9 +108,7 @@ def check_md1() -> list[Check]:
         rate = load_share * 1e9 / service
         means, service = mean_latencies_ps(1.0, 0.1, traffic__offered_kpps=rate)
         expected = service + load_share * service / (2 * (1 - load_share))
-        checks.append(
-            statistical(f"M/D/1 at {load_share}", "mean sojourn", "ns", expected / 1000, [mean / 1000 for mean in means])
-        )
+        checks.append(statistical(f"M/D/1 at {load_share}", "mean sojourn", "ns", expected / 1000, [mean / 1000 for mean in means]))
     return checks
 
 
@@ -156,7 +154,7 @@ def check_dd1() -> list[Check]:
     histogram = simulation.histograms_now().latency
     return [
         exact("D/D/1 mean", "mean sojourn", "ps", alone, int(row.latency_sum_ps) / int(row.captured)),
-        exact("D/D/1 spread", "frames in the one bin", "frames", int(row.captured), int(histogram[bin_of(np.int64(alone))])),
+        exact("D/D/1 spread", "frames in the one bin", "frames", int(row.captured), int(histogram[bin_of(int64(alone))])),
     ]
 
 
@@ -207,7 +205,12 @@ def check_mm1k() -> list[Check]:
         for k in range(REPLICATIONS):
             rng = np.random.default_rng((capacity, k))
             simulation = one_server(
-                k, traffic__offered_kpps=1, capture__method="pf_packet", capture__cpu=5, capture__ring_frames=capacity, capture__monitor="count"
+                k,
+                traffic__offered_kpps=1,
+                capture__method="pf_packet",
+                capture__cpu=5,
+                capture__ring_frames=capacity,
+                capture__monitor="count",
             )
             m, socket = simulation.machine, simulation.machine.sockets[0]
             m.nic.port.buffer_bytes = 1 << 60
@@ -229,7 +232,9 @@ def check_laws() -> list[Check]:
     rate_kpps, seconds, samples = 900.0, 0.4, 4000
     numbers, expected = [], []
     for k in range(REPLICATIONS):
-        scenario = load("paper/bare-metal", {"traffic.source": "poisson", "traffic.offered_kpps": rate_kpps, "host.c_states": False})
+        scenario = load(
+            "paper/bare-metal", {"traffic.source": "poisson", "traffic.offered_kpps": rate_kpps, "host.c_states": False}
+        )
         simulation = Simulation(scenario, resolve(scenario), 1, k)
         simulation.run([round(seconds * PS_PER_S * (i + 1) / samples) for i in range(samples)])
         row = simulation.rows[-1]
@@ -294,9 +299,9 @@ def check_d_left() -> list[Check]:
     table, memory = allocate(FlowTable), allocate(Memory)
     table.design, table.bucket_bits, table.limit, table.recost_at = D_LEFT, 16, 1 << 18, 1 << 62
     for flow in range((1 << 18) + 1000):
-        count_packet(table, memory, np.int64((flow % 5) << 28 | flow // 5))
+        count_packet(table, memory, int64((flow % 5) << 28 | flow // 5))
     buckets = 1 << 16
-    filled = np.array(table.filled[: 2 * buckets])
+    filled = (np.array(table.buckets[: 2 * buckets * SLOTS]).reshape(-1, SLOTS) != 0).sum(axis=1)
     left, right = fluid_loads(4.0, SLOTS)
     checks = [exact("d-left fill", "entries at the limit", "entries", 1 << 18, int(table.entries))]
     checks.append(exact("d-left refusals", "inserts beyond the limit", "inserts", 1000, int(table.refused)))
@@ -305,13 +310,26 @@ def check_d_left() -> list[Check]:
             found = float((loads >= i).mean())
             reach = 5 * math.sqrt(max(expected[i - 1] * (1 - expected[i - 1]), 1e-9) / buckets)
             checks.append(
-                Check(f"d-left {name} >= {i}", "share of buckets", float(expected[i - 1]), found, "", abs(found - expected[i - 1]) <= reach, None, "5 sigma")
+                Check(
+                    f"d-left {name} >= {i}",
+                    "share of buckets",
+                    float(expected[i - 1]),
+                    found,
+                    "",
+                    abs(found - expected[i - 1]) <= reach,
+                    None,
+                    "5 sigma",
+                )
             )
     scanned = 2.0  # entries in the two buckets of an insert, on average over the filling: half of the final 2 + 2
     expected_false = scanned * (1 << 18) / 256
     found, reach = int(table.false_matches), 5 * math.sqrt(expected_false) + 0.02 * expected_false
     passed = abs(found - expected_false) <= reach
-    checks.append(Check("d-left false matches", "fingerprints that match another flow", expected_false, found, "", passed, None, "5 sigma + 2 %"))
+    checks.append(
+        Check(
+            "d-left false matches", "fingerprints that match another flow", expected_false, found, "", passed, None, "5 sigma + 2 %"
+        )
+    )
     return checks
 
 

@@ -16,19 +16,21 @@ much of the table is in use. Left out: the cost of the reader that empties table
 
 from __future__ import annotations
 
-import numpy as np
-
 from simnet.compiled import cold_jit, jit
 from simnet.hardware.memory import LINE_BYTES, PAGE_BYTES, Memory, line_ps, translation_ps
-from simnet.records import Array, Record, many
+from simnet.records import Array, Record, int64, many
 
 D_LEFT, PROBING = 0, 1
 
 SLOTS = 8
+FALSE_BITS = 4
+FALSE = (1 << FALSE_BITS) - 1
+FOUND = 1 << 10
 BUCKET_BYTES = 32
 PAIR_BYTES = 44
 REMAINDER_BITS = 15
 OCCUPIED = 1 << REMAINDER_BITS
+REMAINDER = OCCUPIED - 1
 FINGERPRINT = 255
 MAX_TRIES = 32
 MAX_BUCKETS = 1 << 22
@@ -65,14 +67,13 @@ class FlowTable(Record):
     pair_ps: int
     recost_at: int
     buckets: Array[int] = many("u2", MAX_BUCKETS * SLOTS)
-    filled: Array[int] = many("u1", MAX_BUCKETS)
     keys: Array[int] = many("u4", MAX_ENTRIES)
 
 
 @jit
 def mix(flow: int, bits: int, first_factor: int, second_factor: int) -> int:
     """A bijection of the numbers below 2**bits that scatters them. Factors are odd and below 2**25."""
-    mask = (np.int64(1) << bits) - 1
+    mask = (int64(1) << bits) - 1
     half = (bits + 1) >> 1
     x = flow & mask
     x ^= x >> half
@@ -119,65 +120,62 @@ def recost(table: FlowTable, memory: Memory) -> None:
     if table.design == D_LEFT:
         warm = access_ps(memory, 2.0 * in_use, region)
         pair = access_ps(memory, in_use, float(table.limit * PAIR_BYTES))
-        table.new_ps = np.int64(cold * (2.0 - table.overlap))
-        table.known_ps = np.int64(warm * (2.0 - table.overlap) + pair)
-        table.pair_ps = np.int64(pair)
+        table.new_ps = int64(cold * (2.0 - table.overlap))
+        table.known_ps = int64(warm * (2.0 - table.overlap) + pair)
+        table.pair_ps = int64(pair)
     else:
-        table.new_ps = np.int64(cold)
-        table.known_ps = np.int64(access_ps(memory, in_use, region))
+        table.new_ps = int64(cold)
+        table.known_ps = int64(access_ps(memory, in_use, region))
     table.recost_at = table.entries + (table.entries >> 3) + 1
 
 
 @jit
-def matches(table: FlowTable, bucket: int, remainder: int) -> int:
-    """Look through one bucket. Returns the number of false fingerprint matches before the flow, or -1 - that number if it is not there."""
+def look_through(table: FlowTable, bucket: int, remainder: int) -> int:
+    """Compare a bucket's entries. Returns the false fingerprint matches, plus FOUND if the flow is there, or else the number of entries
+    shifted left by FALSE_BITS.
+    """
     false = 0
     wanted = remainder | OCCUPIED
-    for slot in range(np.int64(table.filled[bucket])):
-        entry = np.int64(table.buckets[bucket * SLOTS + slot])
+    for slot in range(SLOTS):
+        entry = int64(table.buckets[bucket * SLOTS + slot])
         if entry == wanted:
-            return false
+            return FOUND + false
+        if entry == 0:
+            return (slot << FALSE_BITS) + false
         if (entry ^ wanted) & FINGERPRINT == 0:
             false += 1
-    return -1 - false
-
-
-@jit
-def put(table: FlowTable, bucket: int, remainder: int) -> None:
-    """Add an entry to a bucket that has room."""
-    table.buckets[bucket * SLOTS + np.int64(table.filled[bucket])] = remainder | OCCUPIED
-    table.filled[bucket] += 1
+    return (SLOTS << FALSE_BITS) + false
 
 
 @jit
 def d_left_update(table: FlowTable, flow: int) -> int:
     """Count a packet of `flow`, inserting the flow if it is new and there is room. Returns the cost in ps."""
     left, right = left_mix(table, flow), right_mix(table, flow)
-    mask = OCCUPIED - 1
     left_bucket = left >> REMAINDER_BITS
     right_bucket = (1 << table.bucket_bits) + (right >> REMAINDER_BITS)
-    false = matches(table, left_bucket, left & mask)
-    if false < 0:
-        in_right = matches(table, right_bucket, right & mask)
-        false = in_right + (-1 - false) if in_right >= 0 else in_right + false + 1
-    cost = table.hash_ps
-    if false >= 0:
-        table.false_matches += false
-        return cost + table.known_ps + table.compare_ps + false * (table.compare_ps + table.pair_ps) + table.update_ps
-    false = -1 - false
+    in_left = look_through(table, left_bucket, left & REMAINDER)
+    in_right = int64(0)
+    if in_left < FOUND:
+        in_right = look_through(table, right_bucket, right & REMAINDER)
+    false = (in_left & FALSE) + (in_right & FALSE)
     table.false_matches += false
-    cost += table.new_ps + false * (table.compare_ps + table.pair_ps)
+    cost = table.hash_ps + false * (table.compare_ps + table.pair_ps)
+    if in_left >= FOUND or in_right >= FOUND:
+        return cost + table.known_ps + table.compare_ps + table.update_ps
+    cost += table.new_ps
     if table.entries >= table.limit:
         table.refused += 1
         return cost
     cost += table.hash_ps + table.insert_ps
-    if table.filled[left_bucket] <= table.filled[right_bucket]:
-        if table.filled[left_bucket] == SLOTS:
-            table.refused += 1
-            return cost
-        put(table, left_bucket, left & mask)
+    entries_left, entries_right = in_left >> FALSE_BITS, in_right >> FALSE_BITS
+    if entries_left <= entries_right:
+        bucket, remainder, entries = left_bucket, left & REMAINDER, entries_left
     else:
-        put(table, right_bucket, right & mask)
+        bucket, remainder, entries = right_bucket, right & REMAINDER, entries_right
+    if entries == SLOTS:
+        table.refused += 1
+        return cost
+    table.buckets[bucket * SLOTS + entries] = remainder | OCCUPIED
     table.entries += 1
     return cost
 
@@ -187,12 +185,12 @@ def probing_update(table: FlowTable, flow: int) -> int:
     """The same for the older table: probe until the flow or an empty entry is found. Returns the cost in ps."""
     mask = (1 << table.bucket_bits) - 1
     at = mix(flow, 36, LEFT_FACTORS[0], LEFT_FACTORS[1]) & mask
-    key = np.int64(flow & 0x7FFFFFFF) + 1
+    key = int64(flow & 0x7FFFFFFF) + 1
     cost = table.hash_ps
     for k in range(MAX_TRIES):
         at = (at + k) & mask  # steps of 1, 2, 3, ...: quadratic
         table.tries += 1
-        stored = np.int64(table.keys[at])
+        stored = int64(table.keys[at])
         if stored == key:
             return cost + table.known_ps + k * (table.compare_ps + table.new_ps) + table.update_ps
         if stored == 0:
@@ -220,7 +218,6 @@ def rotate(table: FlowTable, memory: Memory) -> None:
     """The next, empty table takes over."""
     if table.design == D_LEFT:
         table.buckets[: (2 << table.bucket_bits) * SLOTS] = 0
-        table.filled[: 2 << table.bucket_bits] = 0
     else:
         table.keys[: 1 << table.bucket_bits] = 0
     table.entries = 0

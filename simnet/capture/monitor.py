@@ -13,7 +13,7 @@ import numpy as np
 from simnet.capture.flow_table import FlowTable, count_packet
 from simnet.compiled import jit
 from simnet.hardware.memory import Memory
-from simnet.records import Array, Record, many
+from simnet.records import Array, Record, int64, many
 from simnet.traffic.frame import Frame
 
 COUNT, NULL, FLOW = 0, 1, 2
@@ -38,7 +38,7 @@ class Monitor(Record):
 @jit
 def bin_of(latency_ps: int) -> int:
     """Histogram bin of a latency: exponent and first mantissa bits of the number as an IEEE double, so 128 bins an octave."""
-    return (np.float64(max(latency_ps, 1)).view(np.int64) >> (52 - SUB_BITS)) - (1023 << SUB_BITS)
+    return int64(np.float64(max(latency_ps, 1)).view(np.int64) >> (52 - SUB_BITS)) - (1023 << SUB_BITS)
 
 
 def bin_start_ps(index: int) -> float:

@@ -20,7 +20,7 @@ from simnet.compiled import jit
 from simnet.hardware.memory import LINE_BYTES
 from simnet.kernel.core import HasCores
 from simnet.kernel.sched import wake_up
-from simnet.records import Array, Record, many
+from simnet.records import Array, Record
 from simnet.traffic.frame import Frame, FrameQueue, first, pop, push
 from simnet.units import FCS_BYTES
 

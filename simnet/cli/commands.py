@@ -55,13 +55,17 @@ def show_command(options: Namespace) -> int:
     if options.name in built_in_sets():
         params = parameter_set(options.name)
         if options.json:
-            _print_json({"name": params.name, "title": params.title, "host": dict(params.host), "quantities": [vars(q) for q in params]})
+            _print_json(
+                {"name": params.name, "title": params.title, "host": dict(params.host), "quantities": [vars(q) for q in params]}
+            )
         else:
             print(parameter_table(params))
         return 0
     if not options.name.endswith((".yaml", ".yml")) and options.name not in built_in_scenarios():
         names = [*built_in_scenarios(), *built_in_sets()]
-        raise UserError(f"no scenario or parameter set {options.name!r}; there are {', '.join(names)}{nearest(options.name, names)}")
+        raise UserError(
+            f"no scenario or parameter set {options.name!r}; there are {', '.join(names)}{nearest(options.name, names)}"
+        )
     from simnet.experiment.run import provenance
     from simnet.system.wiring import describe, resolve
 
@@ -144,4 +148,9 @@ def validate_command(options: Namespace) -> int:
     for name in options.checks:
         if name not in CHECKS:
             raise UserError(f"no check {name!r}; there are {', '.join(CHECKS)}{nearest(name, CHECKS)}")
-    return validate(options.checks or [*CHECKS], as_json=options.json, out=Path(options.out) if options.out else None, scenarios=options.scenarios)
+    return validate(
+        options.checks or [*CHECKS],
+        as_json=options.json,
+        out=Path(options.out) if options.out else None,
+        scenarios=options.scenarios,
+    )

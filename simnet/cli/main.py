@@ -34,7 +34,9 @@ def build_parser() -> argparse.ArgumentParser:
         command.add_argument("--json", action="store_true", help="print one JSON object and nothing else on standard output")
 
     def sets(command: argparse.ArgumentParser) -> None:
-        command.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", help="change a field, such as traffic.frame_bytes=256")
+        command.add_argument(
+            "--set", action="append", default=[], metavar="PATH=VALUE", help="change a field, such as traffic.frame_bytes=256"
+        )
 
     listing = commands.add_parser("list", help="built-in scenarios and parameter sets")
     output(listing)
@@ -48,13 +50,25 @@ def build_parser() -> argparse.ArgumentParser:
     run.add_argument("scenario", help="a built-in name or a .yaml file")
     sets(run)
     run.add_argument("--seed", type=int, default=1, help="same scenario and seed: same result (default 1)")
-    run.add_argument("--engine", default="compiled", choices=("compiled", "simpy"), help="both give the same bytes (default compiled)")
-    run.add_argument("--workers", type=int, default=None, metavar="N", help="threads (default: one a processor); does not change results")
-    run.add_argument("--replication", type=int, default=None, metavar="K", help="run only replication K, over the window that the whole run measures")
+    run.add_argument(
+        "--engine", default="compiled", choices=("compiled", "simpy"), help="both give the same bytes (default compiled)"
+    )
+    run.add_argument(
+        "--workers", type=int, default=None, metavar="N", help="threads (default: one a processor); does not change results"
+    )
+    run.add_argument(
+        "--replication",
+        type=int,
+        default=None,
+        metavar="K",
+        help="run only replication K, over the window that the whole run measures",
+    )
     run.add_argument("--out", metavar="DIR", help="also write result.json, samples.parquet and plots")
     output(run)
 
-    validate = commands.add_parser("validate", help="hold the model against theory, its other engines, the paper, other measurements")
+    validate = commands.add_parser(
+        "validate", help="hold the model against theory, its other engines, the paper, other measurements"
+    )
     validate.add_argument("checks", nargs="*", metavar="CHECK", help="theory, engines, paper, published (default: all)")
     validate.add_argument("--scenarios", type=int, default=None, metavar="N", help="random scenarios for engines (default 200)")
     validate.add_argument("--out", metavar="DIR", help="also write tables and plots")

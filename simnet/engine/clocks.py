@@ -151,4 +151,3 @@ def step(m: Machine, actor: int, now: int) -> None:
 
 
 CLOCKS: dict[str, type[CompiledClock] | type[SimpyClock]] = {"compiled": CompiledClock, "simpy": SimpyClock}
-

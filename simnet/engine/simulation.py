@@ -19,7 +19,6 @@ from simnet.system.machine import Machine
 from simnet.system.wiring import build
 from simnet.traffic.packets import PacketFile
 
-
 BATCH = 5
 """Samples between two looks at the world; the batch of MSER-5."""
 
@@ -67,9 +66,7 @@ class Simulation:
         if packets is not None:
             times = arrivals(packets, scenario.traffic.speed, int(self.machine.link.byte_ps))
             self.replay_ends_ps = None if scenario.traffic.loop else int(times[-1])
-            self.clock.environment.process(
-                feed(self.clock.environment, self.machine, packets, times, scenario.traffic.loop)
-            )
+            self.clock.environment.process(feed(self.clock.environment, self.machine, packets, times, scenario.traffic.loop))
 
     def run(self, times_ps: Sequence[int], keep_histograms: bool = False) -> None:
         """Go on to each of the given times and take a sample there; stops early if `stopping` is set.
@@ -96,4 +93,4 @@ class Simulation:
 
 def sum_batches(m: Machine) -> NDArray[np.int64]:
     """Frames a poll, all queues together."""
-    return np.sum([np.array(m.napis[q].batches) for q in range(m.nic.queues)], axis=0, dtype=np.int64)
+    return np.asarray(np.sum([np.array(m.napis[q].batches) for q in range(m.nic.queues)], axis=0, dtype=np.int64))

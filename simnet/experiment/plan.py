@@ -47,7 +47,9 @@ def plan_of(scenario: Scenario, params: ParameterSet, offered_kpps: float | None
         pilot_s = max(pilot_s, PILOT_FRAMES / (offered_kpps * 1000))
     limit_s = scenario.measure.limit_s
     period_s = 0.0
-    if scenario.capture.monitor == "flow" and (scenario.traffic.flows == "multi" or (isinstance(scenario.traffic.flows, int) and scenario.traffic.flows > MANY_FLOWS)):
+    if scenario.capture.monitor == "flow" and (
+        scenario.traffic.flows == "multi" or (isinstance(scenario.traffic.flows, int) and scenario.traffic.flows > MANY_FLOWS)
+    ):
         period_s = scenario.capture.flow_table.period_s
     pilot_s = min(pilot_s, limit_s, period_s or limit_s)
     return Plan(round(pilot_s * PS_PER_S), round(limit_s * PS_PER_S), round(period_s * PS_PER_S))

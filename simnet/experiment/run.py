@@ -138,7 +138,8 @@ def provenance(scenario: Scenario, params: ParameterSet) -> dict[str, Any]:
     return {
         "version": metadata.version("simnet-rx"),
         "parameters": {
-            q.name: {"value": q.value, "low": q.low, "high": q.high, "unit": q.unit, "kind": q.kind, "source": q.source} for q in params
+            q.name: {"value": q.value, "low": q.low, "high": q.high, "unit": q.unit, "kind": q.kind, "source": q.source}
+            for q in params
         },
         "nic": {"model": model.name, "driver": model.driver, "source": model.source},
         "kernel": {"rules": generation.name, "source": generation.source},

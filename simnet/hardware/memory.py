@@ -38,12 +38,7 @@ def line_ps(memory: Memory, footprint_bytes: float) -> float:
     in_l1 = min(memory.l1_bytes / footprint_bytes, 1.0)
     in_l2 = min(memory.l2_bytes / footprint_bytes, 1.0)
     in_l3 = min(memory.l3_bytes / footprint_bytes, 1.0)
-    return (
-        in_l1 * memory.l1_ps
-        + (in_l2 - in_l1) * memory.l2_ps
-        + (in_l3 - in_l2) * memory.l3_ps
-        + (1.0 - in_l3) * memory.dram_ps
-    )
+    return in_l1 * memory.l1_ps + (in_l2 - in_l1) * memory.l2_ps + (in_l3 - in_l2) * memory.l3_ps + (1.0 - in_l3) * memory.dram_ps
 
 
 @jit

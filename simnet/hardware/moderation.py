@@ -40,17 +40,19 @@ def interval_ps(moderation: Moderation) -> int:
 
 @jit
 def ixgbe_update_itr(moderation: Moderation) -> None:
-    """ixgbe_update_itr and ixgbe_set_itr (ixgbe_main.c, Linux 3.2): bytes per programmed microsecond move the class by one."""
-    per_us = moderation.total_bytes // (moderation.eitr >> 2)
+    """ixgbe_update_itr and ixgbe_set_itr (ixgbe_main.c, Linux 3.2): whole bytes per programmed microsecond move the class by one."""
+    programmed_us = moderation.eitr >> 2
+    above_10 = moderation.total_bytes >= 11 * programmed_us
+    above_20 = moderation.total_bytes >= 21 * programmed_us
     if moderation.itr_class == LOWEST:
-        if per_us > 10:
+        if above_10:
             moderation.itr_class = LOW
     elif moderation.itr_class == LOW:
-        if per_us > 20:
+        if above_20:
             moderation.itr_class = BULK
-        elif per_us <= 10:
+        elif not above_10:
             moderation.itr_class = LOWEST
-    elif per_us <= 20:
+    elif not above_20:
         moderation.itr_class = LOW
     target = EITR_100K
     if moderation.itr_class == LOW:
@@ -66,10 +68,7 @@ def ixgbe_update_itr(moderation: Moderation) -> None:
 def igb_update_ring_itr(moderation: Moderation) -> None:
     """igb_update_ring_itr (igb_main.c, Linux 2.6.37, mode 3): the interval follows the mean frame length."""
     wire = min(moderation.total_bytes // moderation.total_packets + 24, 3000)
-    if wire > 300 and wire < 1200:
-        eitr = wire // 3
-    else:
-        eitr = wire // 2
+    eitr = wire // 3 if wire > 300 and wire < 1200 else wire // 2
     moderation.eitr = max(eitr, IGB_LEAST)
 
 

@@ -7,10 +7,8 @@ lands in one queue. The hash is linear over XOR, which makes the hash of a synth
 
 from __future__ import annotations
 
-import numpy as np
-
 from simnet.compiled import jit
-from simnet.records import Array, Record, many
+from simnet.records import Array, Record, int64, many
 from simnet.traffic.flows import HOST_SHIFT
 from simnet.traffic.switch import MAX_GENERATORS
 
@@ -18,7 +16,18 @@ RETA_ENTRIES = 128
 MAX_QUEUES = 16
 MAX_REPLAY_FLOWS = 1 << 20
 
-IXGBE_SEED = (0xE291D73D, 0x1805EC6C, 0x2A94B30D, 0xA54F2BEC, 0xEA49AF7C, 0xE214AD3D, 0xB855AABE, 0x6A3E67EA, 0x14364D17, 0x3BED200D)
+IXGBE_SEED = (
+    0xE291D73D,
+    0x1805EC6C,
+    0x2A94B30D,
+    0xA54F2BEC,
+    0xEA49AF7C,
+    0xE214AD3D,
+    0xB855AABE,
+    0x6A3E67EA,
+    0x14364D17,
+    0x3BED200D,
+)
 """Register values RSSRK(0..9) of ixgbe in Linux 3.2 (`ixgbe_setup_mrqc`)."""
 IXGBE_KEY = b"".join(word.to_bytes(4, "little") for word in IXGBE_SEED)
 MICROSOFT_KEY = bytes.fromhex("6d5a56da255b0ec24167253d43a38fb0d0ca2bcbae7b30b477cb2da38030f20c6a42b73bbeac01fa")
@@ -58,7 +67,7 @@ def toeplitz(key: bytes, data: bytes) -> int:
 def hash_of(rss: Rss, flow: int) -> int:
     """RSS hash of a flow."""
     if rss.replayed:
-        return np.int64(rss.by_flow[flow & (MAX_REPLAY_FLOWS - 1)])
+        return int64(rss.by_flow[flow & (MAX_REPLAY_FLOWS - 1)])
     h = rss.by_host[flow >> HOST_SHIFT] ^ rss.by_high_byte[(flow >> 8) & 255] ^ rss.by_low_byte[flow & 255]
     return h ^ rss.by_port_high[(flow >> 24) & 15] ^ rss.by_port_low[(flow >> 16) & 255]
 

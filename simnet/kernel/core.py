@@ -11,7 +11,7 @@ from typing import Protocol
 from simnet.agenda import Agenda
 from simnet.compiled import jit
 from simnet.hardware.costs import Costs
-from simnet.hardware.cpu import MAX_CORES, Cpu
+from simnet.hardware.cpu import Cpu
 from simnet.kernel.rules import Rules
 from simnet.records import Array, Record, many
 
@@ -122,5 +122,3 @@ def account(core: Core, now: int) -> None:
     """Book the time since the last booking under the heading of the current piece."""
     core.paid_ps[core.context] += now - core.began_ps
     core.began_ps = now
-
-

@@ -121,7 +121,11 @@ def schedule(m: HasCores, c: int, now: int) -> int:
     core.need_resched = 0
     following = leftmost(m, c)
     curr = core.curr
-    if curr >= 0 and m.tasks[curr].state == RUNNABLE and (following < 0 or m.tasks[curr].vruntime_ps < m.tasks[following].vruntime_ps):
+    if (
+        curr >= 0
+        and m.tasks[curr].state == RUNNABLE
+        and (following < 0 or m.tasks[curr].vruntime_ps < m.tasks[following].vruntime_ps)
+    ):
         m.tasks[curr].ran_before_ps = m.tasks[curr].ran_ps
         return 0
     core.curr = following

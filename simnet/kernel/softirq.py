@@ -52,7 +52,11 @@ def end_of_round(m: HasCores, c: int, now: int) -> int:
     core = m.cores[c]
     run = core.softirq
     run.rounds_left -= 1
-    if run.pending and run.rounds_left > 0 and (m.rules.softirq_limit_ps == 0 or (now < run.round_limit_ps and not core.need_resched)):
+    if (
+        run.pending
+        and run.rounds_left > 0
+        and (m.rules.softirq_limit_ps == 0 or (now < run.round_limit_ps and not core.need_resched))
+    ):
         run.phase = ROUND
         return 0
     run.phase = LEAVE

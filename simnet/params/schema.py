@@ -108,13 +108,17 @@ def _build(document: Document) -> ParameterSet:
     allowed = ("name", "title", "based_on", "host", "quantities")
     for key in data:
         if key not in allowed:
-            raise UserError(f"{document.where((key,))}: unknown key {key!r}; allowed: {', '.join(allowed)}{nearest(str(key), allowed)}")
+            raise UserError(
+                f"{document.where((key,))}: unknown key {key!r}; allowed: {', '.join(allowed)}{nearest(str(key), allowed)}"
+            )
     base = parameter_set(data["based_on"]) if data.get("based_on") else None
     quantities = dict(base.quantities) if base else {}
     for group, entries in (data.get("quantities") or {}).items():
         for name, entry in (entries or {}).items():
             if base and name not in quantities:
-                raise UserError(f"{document.where(('quantities', group, name))}: {base.name} has no {name!r}{nearest(name, quantities)}")
+                raise UserError(
+                    f"{document.where(('quantities', group, name))}: {base.name} has no {name!r}{nearest(name, quantities)}"
+                )
             quantities[name] = _quantity(document, group, name, entry)
     host = {**(base.host if base else {}), **(data.get("host") or {})}
     return ParameterSet(str(data["name"]), str(data.get("title", "")), host, quantities)
@@ -122,7 +126,11 @@ def _build(document: Document) -> ParameterSet:
 
 def built_in_sets() -> list[str]:
     """Names of the parameter sets that come with simnet."""
-    return sorted(p.name.removesuffix(".yaml") for p in resources.files("simnet.params").joinpath("sets").iterdir() if p.name.endswith(".yaml"))
+    return sorted(
+        p.name.removesuffix(".yaml")
+        for p in resources.files("simnet.params").joinpath("sets").iterdir()
+        if p.name.endswith(".yaml")
+    )
 
 
 @cache

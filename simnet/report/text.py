@@ -56,7 +56,10 @@ def _drop_lines(result: Result) -> list[str]:
     lines = [f"  {'captured':<22}{packets.captured / offered:>8.2%}{packets.captured:>16,}".replace(",", " ")]
     for drop in packets.dropped:
         if drop.packets:
-            lines.append(f"  {drop.place.replace('_', ' '):<22}{drop.packets / offered:>8.2%}{drop.packets:>16,}".replace(",", " ") + f"  {drop.counter}")
+            lines.append(
+                f"  {drop.place.replace('_', ' '):<22}{drop.packets / offered:>8.2%}{drop.packets:>16,}".replace(",", " ")
+                + f"  {drop.counter}"
+            )
             lines.append(f"  {'':<22}{'':>24}  {drop.reason}; to change it: {drop.knob}")
     lines.append(f"  {'in flight at the end':<22}{packets.in_flight / offered:>8.2%}{packets.in_flight:>16,}".replace(",", " "))
     lines.append(f"  {'offered':<22}{1:>8.2%}{packets.offered:>16,}".replace(",", " "))
@@ -79,14 +82,18 @@ def result_table(result: Result) -> str:
         "Where the packets went (all replications, from time 0)",
         *_drop_lines(result),
         "",
-        "Where the time went  (" + ", ".join(f"{mark} {context}" for context, mark in BAR_MARKS.items() if context not in ("guest", "exits")) + ")",
+        "Where the time went  ("
+        + ", ".join(f"{mark} {context}" for context, mark in BAR_MARKS.items() if context not in ("guest", "exits"))
+        + ")",
         *[_core_line(core) for core in result.cores if core.cpu not in idle],
     ]
     if idle:
         lines.append(f"  idle: cpu {', '.join(map(str, idle))}")
     lines += ["", "  ".join(f"{name.replace('_', ' ')} {number(rate)}/s" for name, rate in result.rates.items() if name != "exits")]
     if latency["p50"] is not None:
-        lines.append("latency, NIC to monitor: " + ", ".join(f"{name} {number(value or 0.0)} us" for name, value in latency.items()))
+        lines.append(
+            "latency, NIC to monitor: " + ", ".join(f"{name} {number(value or 0.0)} us" for name, value in latency.items())
+        )
     if result.table:
         table = result.table
         lines.append(
@@ -105,7 +112,9 @@ def _quantity_line(quantity: Quantity) -> str:
 def parameter_table(params: ParameterSet) -> str:
     """A parameter set: each number with range, unit, kind and source."""
     head = [f"{params.name}: {params.title}", *[f"  {key}: {value}" for key, value in params.host.items()], ""]
-    return "\n".join([*head, f"  {'quantity':<28}{'value':>12} {'unit':<8}{'range':>22}  {'kind':<11}source", *map(_quantity_line, params)])
+    return "\n".join(
+        [*head, f"  {'quantity':<28}{'value':>12} {'unit':<8}{'range':>22}  {'kind':<11}source", *map(_quantity_line, params)]
+    )
 
 
 def scenario_table(scenario: Scenario, params: ParameterSet, structure: list[tuple[str, str]]) -> str:

@@ -37,4 +37,6 @@ def drops_frame(result: Result) -> pd.DataFrame:
 
 def cores_frame(result: Result) -> pd.DataFrame:
     """Time by context: one row a CPU, one column a context; rows add up to 1."""
-    return pd.DataFrame([dict(core.shares) for core in result.cores], index=pd.Index([core.cpu for core in result.cores], name="cpu"))
+    return pd.DataFrame(
+        [dict(core.shares) for core in result.cores], index=pd.Index([core.cpu for core in result.cores], name="cpu")
+    )

@@ -139,7 +139,8 @@ class Result:
             "latency_us": dict(self.latency_us),
             "flow_table": dict(self.table),
             "by_replication": [
-                {"replication": r.number, "offered_kpps": r.offered_kpps, "captured_kpps": r.captured_kpps} for r in self.replications
+                {"replication": r.number, "offered_kpps": r.offered_kpps, "captured_kpps": r.captured_kpps}
+                for r in self.replications
             ],
             "notes": list(self.notes),
             "provenance": dict(self.provenance),

@@ -48,7 +48,9 @@ def _stack(name_or_path: str) -> list[Document]:
     following: str | None = name_or_path
     while following:
         if following in seen:
-            raise UserError(f"{documents[0].where(('based_on',))}: based_on goes round in a circle: {' -> '.join([*seen, following])}")
+            raise UserError(
+                f"{documents[0].where(('based_on',))}: based_on goes round in a circle: {' -> '.join([*seen, following])}"
+            )
         seen.append(following)
         document = _open(following)
         if not isinstance(document.data, Mapping):
@@ -96,7 +98,11 @@ def _fields_at(path: tuple[Any, ...]) -> list[str]:
 def _explain(error: ValidationError, documents: list[Document], settings: Mapping[tuple[str, ...], str]) -> UserError:
     """The first mistake, in the user's terms."""
     first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
-    path = tuple(part for part in first["loc"] if not (isinstance(part, str) and part.startswith(("function", "literal", "list[", "constrained", "int", "dict", "float"))))
+    path = tuple(
+        part
+        for part in first["loc"]
+        if not (isinstance(part, str) and part.startswith(("function", "literal", "list[", "constrained", "int", "dict", "float")))
+    )
     message = first["msg"].removeprefix("Value error, ")
     if not path:  # a check across fields names its field itself
         named, colon, rest = message.partition(": ")
@@ -114,7 +120,9 @@ def _explain(error: ValidationError, documents: list[Document], settings: Mappin
     if first["type"] == "literal_error":
         expected = first["ctx"]["expected"].replace("'", "").replace(" or ", ", ")
         options = [option.strip() for option in expected.split(",")]
-        return UserError(f"{where}: {name}: {first['input']!r}; allowed: {', '.join(options)}{nearest(str(first['input']), options)}")
+        return UserError(
+            f"{where}: {name}: {first['input']!r}; allowed: {', '.join(options)}{nearest(str(first['input']), options)}"
+        )
     return UserError(f"{where}: {name}: {message}{given}")
 
 

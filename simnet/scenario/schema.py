@@ -209,5 +209,7 @@ class Scenario(Section):
         if self.capture.method == "pf_ring" and self.capture.watermark > self.capture.slots:
             raise ValueError(f"capture.watermark: {self.capture.watermark} packets never fit into {self.capture.slots} slots")
         if isinstance(self.host.nic.irq_cpus, list) and len(self.host.nic.irq_cpus) != self.host.nic.queues:
-            raise ValueError(f"host.nic.irq_cpus: {len(self.host.nic.irq_cpus)} CPUs for {self.host.nic.queues} queues; give one CPU, or one for each queue")
+            raise ValueError(
+                f"host.nic.irq_cpus: {len(self.host.nic.irq_cpus)} CPUs for {self.host.nic.queues} queues; give one CPU, or one for each queue"
+            )
         return self

@@ -96,6 +96,7 @@ def next_work(m: Machine, c: int, now: int) -> int:
         core.level = SOFTIRQ
         core.context = IN_SOFTIRQ if core.softirq.runner == INLINE else IN_KSOFTIRQD
         cost = softirq_work(m, c, now)
+        now = core.began_ps
         if m.cpus[c].irr:
             core.softirq.left_ps = max(cost, 0)
             return 0
@@ -129,11 +130,13 @@ def resume(m: Machine, c: int, now: int) -> int:
     at = c
     while True:
         cost = next_work(m, at, now)
+        now = m.cores[at].began_ps
         if cost == ENTER_GUEST:
             at = m.tasks[m.cores[at].curr].subject
             m.cores[at].began_ps = now
             m.cores[c].context = IN_GUEST
         elif cost == BLOCKED and at != c:  # HLT: the guest's idle loop gives the core back
+            account(m.cores[c], now)
             go_to_sleep(m, m.cores[c].curr, now)
             at = c
         elif cost != 0:
@@ -216,6 +219,7 @@ def core_fires(m: Machine, c: int, now: int) -> None:
                 return
     while True:
         cost = resume(m, c, now)
+        now = m.cores[core.at].began_ps
         if cost == BLOCKED:
             fall_asleep(m.cpus[c], now)
             core.end_ps = now

@@ -9,9 +9,10 @@ from __future__ import annotations
 from simnet.capture.kernel_tap import begin_tap, end_tap
 from simnet.capture.socket import begin_delivery, end_delivery
 from simnet.compiled import jit
-from simnet.kernel.driver import FRAME_READY, POLL_OVER, finish_frame, frame_in_hand, poll_step
+from simnet.kernel.core import account
+from simnet.kernel.driver import FRAME_READY, finish_frame, frame_in_hand, poll_step
 from simnet.kernel.napi import Napi
-from simnet.kernel.softirq import FINISHED, POLL, POLLING, softirq_step
+from simnet.kernel.softirq import FINISHED, POLL, softirq_step
 from simnet.system.machine import Machine
 from simnet.traffic.frame import Frame
 
@@ -52,7 +53,10 @@ def poll(m: Machine, c: int, now: int) -> int:
 
 @jit
 def softirq_work(m: Machine, c: int, now: int) -> int:
-    """The next piece of softirq work of core `c`. Returns its cost, or FINISHED."""
+    """The next piece of softirq work of core `c`. Returns its cost, or FINISHED.
+
+    While nobody else is due it goes on from piece to piece by itself, booking the time: `began_ps` of the core tells how far it got.
+    """
     run = m.cores[c].softirq
     if run.left_ps > 0:
         left = run.left_ps
@@ -60,7 +64,10 @@ def softirq_work(m: Machine, c: int, now: int) -> int:
         return left
     while True:
         cost = poll(m, c, now) if run.phase == POLL else softirq_step(m, c, now)
-        if cost > 0 or cost == FINISHED:
+        if cost > 0:
+            if now + cost >= m.agenda.quiet_until_ps or m.agenda.disturbed or m.cpus[c].irr:
+                return cost
+            now += cost
+            account(m.cores[c], now)
+        elif cost == FINISHED:
             return cost
-
-

@@ -29,7 +29,17 @@ from simnet.system.dispatch import KSOFTIRQD_THREAD, READER
 from simnet.system.machine import Machine
 from simnet.system.receive import TO_SOCKET, TO_TAP
 from simnet.system.topology import Topology, topology_of
-from simnet.traffic.flows import ADDRESS_BITS, DESTINATION, DESTINATION_PORT, DRAWN, HOST_SHIFT, SINGLE, SOURCE_PORT, UNIQUE, source_address
+from simnet.traffic.flows import (
+    ADDRESS_BITS,
+    DESTINATION,
+    DESTINATION_PORT,
+    DRAWN,
+    HOST_SHIFT,
+    SINGLE,
+    SOURCE_PORT,
+    UNIQUE,
+    source_address,
+)
 from simnet.traffic.frame import QUEUE_FRAMES
 from simnet.traffic.generator import CONSTANT, EXPONENTIAL, UNIFORM, Generator
 from simnet.traffic.packets import PacketFile, read_packets, rss_input
@@ -152,7 +162,10 @@ def _rss_tables(key: bytes, udp_ports: bool) -> tuple[NDArray[np.int64], ...]:
         return toeplitz(key, data)
 
     hosts = [part(source_address(host << HOST_SHIFT), DESTINATION, SOURCE_PORT, DESTINATION_PORT) for host in range(MAX_GENERATORS)]
-    by_byte = zip(*((part(b << 8, 0, 0, 0), part(b, 0, 0, 0), part(0, 0, (b & 15) << 8, 0), part(0, 0, b, 0)) for b in range(256)), strict=True)
+    by_byte = zip(
+        *((part(b << 8, 0, 0, 0), part(b, 0, 0, 0), part(0, 0, (b & 15) << 8, 0), part(0, 0, b, 0)) for b in range(256)),
+        strict=True,
+    )
     return tuple(np.array(column, dtype=np.int64) for column in (hosts, *by_byte))
 
 
@@ -190,7 +203,10 @@ def _wire_nic(m: Machine, scenario: Scenario, model: NicModel, topology: Topolog
 
 def _wire_generator(generator: Generator, g: int, traffic: Traffic, gbps: float, seed_of: SeedOf) -> None:
     mix = traffic.frame_bytes if isinstance(traffic.frame_bytes, dict) else {traffic.frame_bytes: 1.0}
-    counted = traffic.generator_frame_bytes + {"wire": WIRE_OVERHEAD_BYTES, "frame": 0, "no_fcs": -FCS_BYTES}[traffic.generator_mbps_means]
+    counted = (
+        traffic.generator_frame_bytes
+        + {"wire": WIRE_OVERHEAD_BYTES, "frame": 0, "no_fcs": -FCS_BYTES}[traffic.generator_mbps_means]
+    )
     if traffic.offered_kpps is not None:
         frame_gap_ps = 1e9 * traffic.generators / traffic.offered_kpps
     else:
@@ -224,7 +240,7 @@ def _wire_generator(generator: Generator, g: int, traffic: Traffic, gbps: float,
     generator.sizes.stream.state = np.uint64(seed_of(f"sizes {g}"))
     flows.stream.state = np.uint64(seed_of(f"flows {g}"))
     start = np.random.default_rng(seed_of(f"phase {g}"))
-    generator.next.arrival_ps = int(start.random() * (generator.pause_ps[0] + trains * generator.on_line_ps[0]))
+    generator.prepared.arrival_ps = int(start.random() * (generator.pause_ps[0] + trains * generator.on_line_ps[0]))
     generator.train_left = 1
 
 
@@ -386,18 +402,33 @@ def describe(scenario: Scenario, params: ParameterSet) -> list[tuple[str, str]]:
     socket, tap = m.sockets[0], scenario.capture.method == "kernel_module"
     lines = [
         ("NIC", f"{model.name} with {model.driver}, {link_gbps(scenario, model):g} Gbit/s; {model.source}"),
-        ("receive rings", f"{m.nic.queues} of {m.nic.port.queues[0].ring.slots} descriptors; traffic reaches {active_queues(m, scenario, None) if rate else 'as hashed'}"),
+        (
+            "receive rings",
+            f"{m.nic.queues} of {m.nic.port.queues[0].ring.slots} descriptors; traffic reaches {active_queues(m, scenario, None) if rate else 'as hashed'}",
+        ),
         ("kernel rules", f"{generation_of(scenario, params)}; {GENERATIONS[generation_of(scenario, params)].source}"),
-        ("CPUs", f"{topology.cpus} on {topology.sockets} sockets; interrupts on {sorted(set(topology.irq_cpus))}, process on {'none' if tap else topology.reader_cpu}"),
+        (
+            "CPUs",
+            f"{topology.cpus} on {topology.sockets} sockets; interrupts on {sorted(set(topology.irq_cpus))}, process on {'none' if tap else topology.reader_cpu}",
+        ),
         ("offered by the generators", "the capture file" if rate is None else f"{rate:.1f} kpps"),
-        ("softirq, a frame", f"driver {cycles(m.costs.receive_ps)} and {'tap' if tap else 'socket'} {cycles(m.tap.deliver_ps if tap else socket.deliver_ps)}"),
+        (
+            "softirq, a frame",
+            f"driver {cycles(m.costs.receive_ps)} and {'tap' if tap else 'socket'} {cycles(m.tap.deliver_ps if tap else socket.deliver_ps)}",
+        ),
     ]
     if not tap:
         lines.append(("softirq, a frame that fits", f"{cycles(socket.copy_ps)} and {cycles(socket.copy_line_ps)} a cache line"))
         lines.append(("process, a frame", f"{cycles(socket.read_ps)} and {cycles(socket.read_line_ps)} a cache line"))
         holds = f"{socket.queue.slots} frames" if socket.kind == MMAP_RING else f"{socket.limit_bytes} bytes"
         lines.append(("socket holds", holds))
-    lines.append(("monitor, a frame", cycles(m.monitors[0].decode_ps) + (f" and a new flow {cycles(m.table.new_ps)} of memory" if scenario.capture.monitor == "flow" else "")))
+    lines.append(
+        (
+            "monitor, a frame",
+            cycles(m.monitors[0].decode_ps)
+            + (f" and a new flow {cycles(m.table.new_ps)} of memory" if scenario.capture.monitor == "flow" else ""),
+        )
+    )
     return lines
 
 
@@ -422,7 +453,7 @@ def build(scenario: Scenario, params: ParameterSet, seed_of: SeedOf, packets: Pa
     topology = topology_of(scenario, params)
     if packets is not None and len(packets.flow_hashes) > MAX_REPLAY_FLOWS:
         raise UserError(f"traffic.pcap: more than {MAX_REPLAY_FLOWS} flows in {scenario.traffic.pcap}")
-    m = allocate(Machine)
+    m = allocate(Machine, huge="table" if scenario.capture.monitor == "flow" else None)
     costing = Costing(params, m.memory)
     costing.fill_kernel(m.costs)
     _fill_rules(m.rules, generation_of(scenario, params), scenario.host.hz, topology.cfs_factor())
@@ -434,5 +465,3 @@ def build(scenario: Scenario, params: ParameterSet, seed_of: SeedOf, packets: Pa
     m.costs.receive_ps = costing.receive_ps(rings, scenario.host.nic.ring_descriptors or model.ring[0], scenario.host.nic.dca)
     _wire_capture(m, scenario, topology, costing)
     return m
-
-

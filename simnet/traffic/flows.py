@@ -8,10 +8,8 @@ generator draws uniformly from its share of N flows. Flows of a replayed capture
 
 from __future__ import annotations
 
-import numpy as np
-
 from simnet.compiled import jit
-from simnet.records import Record
+from simnet.records import Record, int64
 from simnet.traffic.stream import Stream, uniform
 
 SINGLE, UNIQUE, DRAWN = 0, 1, 2
@@ -35,12 +33,12 @@ class FlowSource(Record):
 def next_flow(source: FlowSource) -> int:
     """Flow number of the generator's next frame."""
     if source.kind == SINGLE:
-        return np.int64(0)
+        return int64(0)
     if source.kind == UNIQUE:
         k = source.sent
         source.sent += 1
     else:
-        k = np.int64(uniform(source.stream) * source.flows)
+        k = int64(uniform(source.stream) * source.flows)
     return (source.host << HOST_SHIFT) | k
 
 

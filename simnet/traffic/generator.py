@@ -17,12 +17,10 @@ Left out: the generator's own cores and caches.
 
 from __future__ import annotations
 
-import numpy as np
-
 from simnet.compiled import jit
-from simnet.records import Array, Record, many
+from simnet.records import Array, Record, int64, many
 from simnet.traffic.flows import FlowSource, next_flow
-from simnet.traffic.frame import Frame
+from simnet.traffic.frame import Frame, copy_frame
 from simnet.traffic.sizes import MAX_SIZES, SizeMix, next_size
 from simnet.traffic.stream import Stream, exponential, uniform
 
@@ -37,6 +35,7 @@ class Generator(Record):
     """
 
     next: Frame
+    prepared: Frame
     on_line_ps: Array[float] = many(float, MAX_SIZES)
     pause_ps: Array[float] = many(float, MAX_SIZES)
     spacing: int
@@ -53,7 +52,7 @@ class Generator(Record):
 def new_train(generator: Generator) -> int:
     """Length of the train that starts now."""
     if generator.train_scale > 0.0:
-        return 1 + np.int64(exponential(generator.stream) * generator.train_scale)
+        return 1 + int64(exponential(generator.stream) * generator.train_scale)
     return generator.train_frames
 
 
@@ -68,15 +67,22 @@ def pause_share(generator: Generator) -> float:
 
 
 @jit
-def advance(generator: Generator) -> None:
-    """Make the next frame and say when it reaches the switch."""
-    frame = generator.next
+def prepare(generator: Generator) -> None:
+    """Make the frame after the next one and say when it reaches the switch."""
+    frame = generator.prepared
     size_index = next_size(generator.sizes)
     wait = generator.on_line_ps[size_index]
     generator.train_left -= 1
     if generator.train_left <= 0:
         generator.train_left = new_train(generator)
         wait += generator.pause_ps[size_index] * pause_share(generator)
-    frame.arrival_ps += np.int64(wait)
+    frame.arrival_ps += int64(wait)
     frame.frame_bytes = generator.sizes.frame_bytes[size_index]
     frame.flow = next_flow(generator.flows)
+
+
+@jit
+def advance(generator: Generator) -> None:
+    """The prepared frame becomes the next one. Being one ahead keeps the random numbers out of the race between the generators."""
+    copy_frame(generator.next, generator.prepared)
+    prepare(generator)

@@ -21,7 +21,12 @@ from simnet.units import FCS_BYTES, MAX_FRAME_BYTES, MIN_FRAME_BYTES, PS_PER_S
 
 ETHERNET, RAW_IP, LINUX_SLL, LINUX_SLL2 = 1, 101, 113, 276
 _HEADER_BYTES = {ETHERNET: 14, RAW_IP: 0, 12: 0, 14: 0, LINUX_SLL: 16, LINUX_SLL2: 20}
-_PCAP_MAGIC = {b"\xd4\xc3\xb2\xa1": ("<", 10**6), b"\xa1\xb2\xc3\xd4": (">", 10**6), b"\x4d\x3c\xb2\xa1": ("<", 10**9), b"\xa1\xb2\x3c\x4d": (">", 10**9)}
+_PCAP_MAGIC = {
+    b"\xd4\xc3\xb2\xa1": ("<", 10**6),
+    b"\xa1\xb2\xc3\xd4": (">", 10**6),
+    b"\x4d\x3c\xb2\xa1": ("<", 10**9),
+    b"\xa1\xb2\x3c\x4d": (">", 10**9),
+}
 _SECTION, _INTERFACE, _SIMPLE, _ENHANCED = 0x0A0D0D0A, 1, 3, 6
 _TSRESOL = 9
 _SEGMENT_BYTES = 1518
@@ -125,7 +130,9 @@ def _pcapng(reader: _Reader) -> Iterator[Packet]:
         elif kind == _ENHANCED:
             interface, high, low, captured, original = struct.unpack_from(order + "IIIII", body)
             if interface >= len(interfaces):
-                raise UserError(f"{reader.path}: packet {reader.records + 1} belongs to interface {interface}, which is not described")
+                raise UserError(
+                    f"{reader.path}: packet {reader.records + 1} belongs to interface {interface}, which is not described"
+                )
             link_type, per_second = interfaces[interface]
             yield Packet((high << 32 | low) * PS_PER_S // per_second, original, body[20 : 20 + captured], link_type)
             reader.records += 1

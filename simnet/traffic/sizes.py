@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from simnet.compiled import jit
-from simnet.records import Array, Record, many
+from simnet.records import Array, Record, int64, many
 from simnet.traffic.stream import Stream, uniform
 
 MAX_SIZES = 16
@@ -23,7 +21,7 @@ class SizeMix(Record):
 @jit
 def next_size(mix: SizeMix) -> int:
     """Which of the sizes the next frame has, as an index."""
-    at = np.int64(0)
+    at = int64(0)
     if mix.sizes > 1:
         u = uniform(mix.stream)
         while at < mix.sizes - 1 and u >= mix.cumulative[at]:

@@ -7,12 +7,12 @@ same traffic.
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from simnet.compiled import jit
-from simnet.records import Record
+from simnet.records import Record, int64
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
@@ -46,7 +46,7 @@ def uniform(stream: Stream) -> float:
     return float(next_word(stream) >> _11) * _2_POW_MINUS_53
 
 
-def _ziggurat(layers: int, tail: float) -> tuple[Any, Any, Any]:
+def _ziggurat(layers: int, tail: float) -> tuple[NDArray[np.uint64], NDArray[np.float64], NDArray[np.float64]]:
     """Tables of the ziggurat method (Marsaglia, Tsang, J. Stat. Softw. 5:8, 2000) for exp(-x): acceptance limits, widths, heights."""
     area = tail * math.exp(-tail) + math.exp(-tail)
     edges = [area / math.exp(-tail), tail]
@@ -72,9 +72,9 @@ def exponential(stream: Stream) -> float:
     """A number of the exponential distribution with mean 1."""
     while True:
         word = next_word(stream)
-        layer = np.int64(word & _LAYER_BITS)
+        layer = int64(word & _LAYER_BITS)
         across = word >> _11
-        x = float(across) * _WIDTH[layer]
+        x = float(across) * float(_WIDTH[layer])
         if across < _LIMIT[layer]:
             return x
         if layer == 0:

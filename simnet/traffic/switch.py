@@ -1,7 +1,7 @@
 """The link to the host and the store-and-forward switch before it.
 
 Generators send into the switch; a frame that has arrived in full waits in the egress queue of the port to the host and leaves in order.
-When the queue's buffer is full the switch discards what arrives. A switch that honours PAUSE frames (IEEE 802.3 annex 31B) stops sending
+When `buffer_bytes` (wire bytes) wait, the switch discards what arrives. A switch that honours PAUSE frames (IEEE 802.3 annex 31B) stops sending
 while the NIC asks for it: the loss then moves here. A replayed capture skips the switch: its time stamps are those of the link.
 
 Nothing here is an event of its own: arrivals are worked out when something looks (`hardware.nic.admit`).
@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from simnet.agenda import NEVER
 from simnet.compiled import cold_jit, jit
-from simnet.records import Array, Record, many
+from simnet.records import Array, Record, int64, many
 from simnet.traffic.frame import Frame, FrameQueue, copy_frame, first, pop, push
-from simnet.traffic.generator import Generator, advance
-from simnet.units import GAP_BYTES, PREAMBLE_BYTES
+from simnet.traffic.generator import Generator, advance, prepare
+from simnet.units import GAP_BYTES, PREAMBLE_BYTES, WIRE_OVERHEAD_BYTES
 
 MAX_GENERATORS = 16
 GENERATED, REPLAYED = 0, 1
@@ -54,10 +54,11 @@ class HasLink(Protocol):
 @jit
 def find_earliest(link: Link) -> None:
     """Whose frame reaches the switch next; the lower number on a tie."""
-    best = np.int64(0)
+    best, at = int64(0), link.sources[0].next.arrival_ps
     for g in range(1, link.generators):
-        if link.sources[g].next.arrival_ps < link.sources[best].next.arrival_ps:
-            best = np.int64(g)
+        other = link.sources[g].next.arrival_ps
+        if other < at:
+            best, at = int64(g), other
     link.earliest = best
 
 
@@ -76,7 +77,8 @@ def take_in(link: Link) -> None:
     """The earliest frame waits in the egress queue, or is discarded."""
     frame = link.sources[link.earliest].next
     queue = link.egress
-    if queue.filled < queue.slots and queue.filled_bytes + frame.frame_bytes <= link.buffer_bytes:
+    waiting_bytes = queue.filled_bytes + queue.filled * WIRE_OVERHEAD_BYTES
+    if queue.filled < queue.slots and waiting_bytes + frame.frame_bytes <= link.buffer_bytes:
         push(queue, frame)
     else:
         link.discarded += 1
@@ -94,10 +96,23 @@ def transmit(link: Link, frame: Frame) -> int:
 
 
 @jit
+def forward(link: Link) -> None:
+    """The earliest frame leaves in its turn. Nothing can hold the link up, so the time until it is free tells how much waits before the frame."""
+    while link.free_at_ps - link.sources[link.earliest].next.arrival_ps > link.buffer_bytes * link.byte_ps:
+        link.discarded += 1
+        next_from_generator(link)
+    transmit(link, link.sources[link.earliest].next)
+    next_from_generator(link)
+
+
+@jit
 def put_next_on_link(link: Link) -> None:
     """The frame that reaches the NIC next becomes `arriving` (never, while paused or when a replay has nothing left)."""
     if link.source == REPLAYED:
         replay_next(link)
+        return
+    if not link.honours_pause:
+        forward(link)
         return
     if link.paused:
         link.arriving.arrival_ps = NEVER
@@ -145,6 +160,7 @@ def resume(link: Link, now: int) -> None:
 def start(link: Link) -> None:
     """Every generator makes its first frame; the earliest goes on the link."""
     for g in range(link.generators):
+        prepare(link.sources[g])
         advance(link.sources[g])
     find_earliest(link)
     put_next_on_link(link)
