@@ -13,6 +13,10 @@ class UserError(Exception):
     """
 
 
+class NotFoundError(UserError):
+    """Something that was named is not there; whoever named it can say where."""
+
+
 def nearest(given: str, allowed: Iterable[str]) -> str:
     """'; did you mean ...?' for the allowed name closest to `given`, or nothing if none is close."""
     close = difflib.get_close_matches(given, list(allowed), n=1, cutoff=0.5)

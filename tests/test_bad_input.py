@@ -1,4 +1,4 @@
-"""Whatever a user gets wrong: one message that says where, what and what else, exit status 2, no traceback, nothing on standard output."""
+"""Whatever a user gets wrong: one message (where, what, what else), exit status 2, no traceback, nothing on standard output."""
 
 from __future__ import annotations
 
@@ -26,23 +26,19 @@ from simnet.experiment.replicate import Ensemble, Member
 from simnet.params.schema import built_in_sets, parameter_set
 from simnet.report.files import write_json, write_result
 from simnet.scenario.loading import built_in_scenarios, load
-from simnet.system.wiring import resolve
+from simnet.system.choices import resolve
 
 BASE = "paper/bare-metal"
 SHORT = ("--set", "measure.limit_s=0.05")
 PLOTS = ("throughput", "waterfall", "cores", "latency", "batches")
-NO_SPACE = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+NO_SPACE_TEXT = os.strerror(errno.ENOSPC)
+NO_SPACE = OSError(errno.ENOSPC, NO_SPACE_TEXT)
 NO_FILE_LINE = "the message does not say where in the file"
 
 PCAP = struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 262144, 1)
 PACKETS = PCAP + b"".join(struct.pack("<IIII", 0, us, 60, 60) + bytes(60) for us in (1, 20, 30))
 
 Capture = pytest.CaptureFixture[str]
-
-
-def bug(reason: str, raises: type[BaseException] | None = None) -> pytest.MarkDecorator:
-    """Marks a test that shows a known bug."""
-    return pytest.mark.xfail(strict=True, reason=reason, raises=raises)
 
 
 def sets(changes: Sequence[str]) -> list[str]:
@@ -96,8 +92,8 @@ def result() -> simnet.Result:
         pytest.param(["traffic.offered_kpps=.inf"], ["inf", "finite"], id="infinite"),
         pytest.param(["traffic.generators=-.inf"], ["-inf", "finite"], id="infinite count"),
         pytest.param(["traffic.frame_bytes={64: .nan}"], ["nan", "finite"], id="nan in a mix"),
-        pytest.param(["traffic.offered_kpps=-4"], ["-4", "greater than 0"], id="negative rate"),
-        pytest.param(["traffic.offered_kpps=0"], ["0", "greater than 0"], id="rate of 0"),
+        pytest.param(["traffic.offered_kpps=-4"], ["-4", "greater than or equal to"], id="negative rate"),
+        pytest.param(["traffic.offered_kpps=0"], ["0", "greater than or equal to"], id="rate of 0"),
         pytest.param(["traffic.offered_kpps=1e9"], ["200000", "1000000000"], id="rate too high"),
         pytest.param(["traffic.generators=1.5"], ["1.5", "whole number"], id="fraction of a generator"),
         pytest.param(["traffic.generators=17"], ["17", "16"], id="too many generators"),
@@ -110,26 +106,32 @@ def result() -> simnet.Result:
         pytest.param(["traffic.frame_bytes={20: 1}"], ["20", "64", "9216"], id="frame of a mix too short"),
         pytest.param(["traffic.frame_bytes={64: 0}"], ["weight", "64", "0"], id="weight of 0"),
         pytest.param(["traffic.frame_bytes={}"], ["imix"], id="empty mix"),
-        pytest.param(["traffic.frame_bytes=[64, 128]"], ["[64, 128]", "imix"], id="list of sizes", marks=bug("TypeError: unhashable type")),
+        pytest.param(["traffic.frame_bytes=[64, 128]"], ["[64, 128]", "imix"], id="list of sizes"),
         pytest.param(["traffic.flows=0"], ["0", "16777216", "multi"], id="no flow"),
         pytest.param(["traffic.flows=mutli"], ["'mutli'", "single", "multi"], id="unknown flows"),
         pytest.param(["host.nic.irq_cpus=8"], ["CPU 8", "0 to 7"], id="interrupt CPU"),
         pytest.param(["host.nic.irq_cpus=[0,1,2,3,4,5,6,99]"], ["CPU 99", "0 to 7"], id="interrupt CPU in a list"),
-        pytest.param(["host.nic.irq_cpus=-1"], ["-1", "greater than or equal to 0"], id="interrupt CPU negative"),
+        pytest.param(["host.nic.irq_cpus=-1"], ["-1", "0 or more"], id="interrupt CPU negative"),
         pytest.param(["capture.method=recv", "capture.cpu=12"], ["capture.cpu", "CPU 12", "0 to 7"], id="process CPU"),
         pytest.param(["capture.cpu=-1"], ["capture.cpu", "-1"], id="process CPU negative"),
         pytest.param(["host.nic.ring_descriptors=56"], ["56", "64", "4096", "multiples of 8"], id="ring too small"),
         pytest.param(["host.nic.ring_descriptors=4104"], ["4104", "64", "4096", "multiples of 8"], id="ring too large"),
         pytest.param(["host.nic.ring_descriptors=100"], ["100", "64", "4096", "multiples of 8"], id="ring not a multiple"),
-        pytest.param(["host.nic.model=82576", "host.nic.ring_descriptors=72"], ["72", "80", "4096", "igb"], id="ring of the other NIC"),
+        pytest.param(
+            ["host.nic.model=82576", "host.nic.ring_descriptors=72"], ["72", "80", "4096", "igb"], id="ring of the other NIC"
+        ),
         pytest.param(["host.nic.ring_descriptors=0"], ["host.nic.ring_descriptors", "0"], id="no ring"),
-        pytest.param(["host.nic.model=82576", "host.nic.queues=9"], ["host.nic.queues", "9", "82576", "8"], id="queues of the other NIC"),
+        pytest.param(
+            ["host.nic.model=82576", "host.nic.queues=9"], ["host.nic.queues", "9", "82576", "8"], id="queues of the other NIC"
+        ),
         pytest.param(["host.nic.model=82598"], ["'82598'", "did you mean '82599'"], id="unknown NIC"),
         pytest.param(["host.kernel=3.3"], ["'3.3'", "2.6.37", "did you mean '3.2'"], id="unknown kernel"),
         pytest.param(["host.hz=300"], ["300", "100, 250, 1000"], id="unknown HZ"),
         pytest.param(["capture.method=pfpacket"], ["'pfpacket'", "kernel_module", "did you mean 'pf_packet'"], id="unknown method"),
         pytest.param(["capture.monitor=nul"], ["'nul'", "count", "flow", "did you mean 'null'"], id="unknown monitor"),
-        pytest.param(["parameters=e5520-linux-3.3"], ["'e5520-linux-3.3'", "did you mean 'e5520-linux-3.2'"], id="unknown parameter set"),
+        pytest.param(
+            ["parameters=e5520-linux-3.3"], ["'e5520-linux-3.3'", "did you mean 'e5520-linux-3.2'"], id="unknown parameter set"
+        ),
         pytest.param(["costs.driver_cycle=9"], ["'driver_cycle'", "did you mean 'driver_cycles'"], id="unknown cost"),
         pytest.param(["costs.driver_cycles=-9"], ["costs.driver_cycles", "-9"], id="negative cost"),
         pytest.param(["costs.driver_cycles=.nan"], ["costs.driver_cycles", "nan"], id="cost nan"),
@@ -145,15 +147,31 @@ def result() -> simnet.Result:
         pytest.param(["traffic..frame_bytes=64"], ["path=value"], id="two dots"),
         pytest.param(["traffic.frame_bytes={64: 1"], ["--set traffic.frame_bytes={64: 1", "not YAML"], id="not YAML"),
         pytest.param(["traffic.frame_bytes={64: 1, 64: 2}"], ["64", "twice"], id="repeated key"),
-        pytest.param(["traffic.frame_bytes=1" + "0" * 400], ["traffic.frame_bytes"], id="beyond all floats", marks=bug("OverflowError")),
-        pytest.param(["traffic.generators=1" + "0" * 5000], ["traffic.generators"], id="more digits than int() takes", marks=bug("ValueError")),
-        pytest.param(["costs.clock_ghz=0"], ["clock_ghz", "0"], id="clock of 0", marks=bug("ZeroDivisionError")),
-        pytest.param(["capture.flow_table.period_s=1e-13"], ["period_s"], id="period of 0 ps", marks=bug("accepted; with monitor flow the run never ends")),
-        pytest.param(["measure.limit_s=1e-13"], ["limit_s"], id="limit of 0 ps", marks=bug("accepted; ZeroDivisionError in a run")),
-        pytest.param(["measure.limit_s=1", "measure.warmup_s=1"], ["warmup_s", "limit_s"], id="nothing but warm-up", marks=bug("accepted; ZeroDivisionError in a run")),
-        pytest.param(["traffic.source=pcap", 'traffic.pcap="a\\0b"'], ["pcap"], id="file name with NUL", marks=bug("ValueError: embedded null byte")),
+        pytest.param(["traffic.frame_bytes=1" + "0" * 400], ["traffic.frame_bytes"], id="beyond all floats"),
+        pytest.param(
+            ["traffic.generators=1" + "0" * 5000],
+            ["traffic.generators"],
+            id="more digits than int() takes",
+        ),
+        pytest.param(["costs.clock_ghz=0"], ["clock_ghz", "0"], id="clock of 0"),
+        pytest.param(
+            ["capture.flow_table.period_s=1e-13"],
+            ["period_s"],
+            id="period of 0 ps",
+        ),
+        pytest.param(["measure.limit_s=1e-13"], ["limit_s"], id="limit of 0 ps"),
+        pytest.param(
+            ["measure.limit_s=1", "measure.warmup_s=1"],
+            ["warmup_s", "limit_s"],
+            id="nothing but warm-up",
+        ),
+        pytest.param(
+            ["traffic.source=pcap", 'traffic.pcap="a\\0b"'],
+            ["pcap"],
+            id="file name with NUL",
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_bad_setting(capsys: Capture, changes: list[str], words: list[str]) -> None:
     message = refusal(capsys, "show", BASE, *sets(changes))
     for word in words:
@@ -163,12 +181,12 @@ def test_a_bad_setting(capsys: Capture, changes: list[str], words: list[str]) ->
 @pytest.mark.parametrize(
     "changes",
     [
-        pytest.param(["costs.driver_cycles=1e300"], marks=bug("OverflowError")),
-        pytest.param(["traffic.offered_kpps=1e-300"], marks=bug("OverflowError")),
-        pytest.param(["traffic.generator_mbps=1e-300"], marks=bug("OverflowError")),
-        pytest.param(["traffic.generator_max_gbps=1e-300"], marks=bug("OverflowError")),
-        pytest.param(["traffic.generator_line_gbps=1e-300"], marks=bug("OverflowError")),
-        pytest.param(["capture.monitor=flow", "capture.flow_table.period_s=1e300"], marks=bug("OverflowError")),
+        pytest.param(["costs.driver_cycles=1e300"]),
+        pytest.param(["traffic.offered_kpps=1e-300"]),
+        pytest.param(["traffic.generator_mbps=1e-300"]),
+        pytest.param(["traffic.generator_max_gbps=1e-300"]),
+        pytest.param(["traffic.generator_line_gbps=1e-300"]),
+        pytest.param(["capture.monitor=flow", "capture.flow_table.period_s=1e300"]),
         pytest.param(["traffic.generator_mbps=1e300"]),
         pytest.param(["traffic.generator_line_gbps=1e300"]),
         pytest.param(["costs.skb_lines=0"]),
@@ -186,16 +204,28 @@ def test_extreme_numbers_are_answered_or_refused(capsys: Capture, changes: list[
         pytest.param(["run", BASE, "--workers", "-2"], ["--workers -2", "at least 1"], id="negative workers"),
         pytest.param(["run", BASE, "--replication", "5"], ["--replication 5", "0 to 4"], id="replication too high"),
         pytest.param(["run", BASE, "--replication", "-1"], ["--replication -1", "0 to 4"], id="replication negative"),
-        pytest.param(["run", "paper/baremetal"], ["'paper/baremetal'", *built_in_scenarios(), f"did you mean '{BASE}'"], id="run unknown scenario"),
-        pytest.param(["show", "paper/bare"], ["'paper/bare'", *built_in_scenarios(), f"did you mean '{BASE}'"], id="show unknown scenario"),
-        pytest.param(["show", "e5520-linux-3"], [*built_in_sets(), "did you mean 'e5520-linux-3.2'"], id="show unknown parameter set"),
+        pytest.param(
+            ["run", "paper/baremetal"],
+            ["'paper/baremetal'", *built_in_scenarios(), f"did you mean '{BASE}'"],
+            id="run unknown scenario",
+        ),
+        pytest.param(
+            ["show", "paper/bare"], ["'paper/bare'", *built_in_scenarios(), f"did you mean '{BASE}'"], id="show unknown scenario"
+        ),
+        pytest.param(
+            ["show", "e5520-linux-3"], [*built_in_sets(), "did you mean 'e5520-linux-3.2'"], id="show unknown parameter set"
+        ),
         pytest.param(["run", "e5520-linux-3.2"], ["'e5520-linux-3.2'", *built_in_scenarios()], id="run a parameter set"),
         pytest.param(["run", "/nowhere/x.yaml"], ["/nowhere/x.yaml", "No such file"], id="missing file"),
-        pytest.param(["run", "", *SHORT], ["''", *built_in_scenarios()], id="empty name", marks=bug("runs a default scenario")),
+        pytest.param(["run", "", *SHORT], ["''", *built_in_scenarios()], id="empty name"),
         pytest.param(["validate", "theroy"], ["'theroy'", "paper", "did you mean 'theory'"], id="unknown check"),
-        pytest.param(["validate", "engines", "--scenarios", "-1"], ["--scenarios -1", "at least 1"], id="negative scenarios", marks=bug("accepted: checks nothing and passes")),
+        pytest.param(
+            ["validate", "engines", "--scenarios", "-1"],
+            ["--scenarios -1", "at least 1"],
+            id="negative scenarios",
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_bad_argument(capsys: Capture, arguments: list[str], words: list[str]) -> None:
     message = refusal(capsys, *arguments)
     for word in words:
@@ -231,7 +261,9 @@ def test_arguments_that_do_not_parse(capsys: Capture, arguments: list[str], word
         pytest.param("traffic:\n  link_gbps: 10Gbps\n", 3, ["traffic.link_gbps", "'10Gbps'", "without a unit"], id="unit"),
         pytest.param("traffic:\n  frame_bytes: 20\n", 3, ["traffic.frame_bytes", "20", "64", "9216"], id="frame size"),
         pytest.param("measure:\n  limit_s: .inf\n", 3, ["measure.limit_s", "inf", "finite"], id="infinite"),
-        pytest.param("capture:\n  mehtod: recv\n", 3, ["'capture.mehtod'", "snaplen_bytes", "did you mean 'method'"], id="unknown field"),
+        pytest.param(
+            "capture:\n  mehtod: recv\n", 3, ["'capture.mehtod'", "snaplen_bytes", "did you mean 'method'"], id="unknown field"
+        ),
         pytest.param("\n\nhosts: {}\n", 4, ["'hosts'", "traffic", "did you mean 'host'"], id="unknown section"),
         pytest.param("capture:\n  method: recv\n  cpu: 1\n  method: recv\n", 5, ["'method'", "twice"], id="repeated key"),
         pytest.param("traffic:\n  frame_bytes: [1, 2\n", 4, ["not YAML"], id="not YAML"),
@@ -240,16 +272,21 @@ def test_arguments_that_do_not_parse(capsys: Capture, arguments: list[str], word
         pytest.param("costs:\n  driver_cycles: -3\n", 3, ["costs.driver_cycles", "-3"], id="negative cost"),
         pytest.param("traffic:\n  source: cbr\n", 2, ["traffic.offered_kpps", "cbr"], id="field missing"),
         pytest.param("2: 3\n", 2, ["2"], id="number as key"),
-        pytest.param("host:\n  nic:\n    irq_cpus: 12\n", 4, ["CPU 12", "0 to 7"], id="interrupt CPU", marks=bug(NO_FILE_LINE)),
-        pytest.param("capture:\n  cpu: 12\n  method: recv\n", 3, ["CPU 12", "0 to 7"], id="process CPU", marks=bug(NO_FILE_LINE)),
-        pytest.param("host:\n  nic: {ring_descriptors: 100}\n", 3, ["100", "64 to 4096"], id="ring", marks=bug(NO_FILE_LINE)),
-        pytest.param("host:\n  nic: {model: 82598}\n", 3, ["'82598'", "did you mean '82599'"], id="NIC", marks=bug(NO_FILE_LINE)),
-        pytest.param("host:\n  kernel: 3.3\n", 3, ["'3.3'", "did you mean '3.2'"], id="kernel", marks=bug(NO_FILE_LINE)),
-        pytest.param("parameters: e5520\n", 2, ["'e5520'", "did you mean 'e5520-linux-3.2'"], id="parameter set", marks=bug(NO_FILE_LINE)),
-        pytest.param("costs:\n  driver_cycle: 3\n", 3, ["'driver_cycle'", "did you mean 'driver_cycles'"], id="cost", marks=bug(NO_FILE_LINE)),
-        pytest.param("traffic:\n  source: pcap\n  pcap: /nowhere/x.pcap\n", 4, ["/nowhere/x.pcap", "No such file"], id="capture file", marks=bug(NO_FILE_LINE)),
+        pytest.param("host:\n  nic:\n    irq_cpus: 12\n", 4, ["CPU 12", "0 to 7"], id="interrupt CPU"),
+        pytest.param("capture:\n  cpu: 12\n  method: recv\n", 3, ["CPU 12", "0 to 7"], id="process CPU"),
+        pytest.param("host:\n  nic: {ring_descriptors: 100}\n", 3, ["100", "64 to 4096"], id="ring"),
+        pytest.param("host:\n  nic: {model: 82598}\n", 3, ["'82598'", "did you mean '82599'"], id="NIC"),
+        pytest.param("host:\n  kernel: 3.3\n", 3, ["'3.3'", "did you mean '3.2'"], id="kernel"),
+        pytest.param("parameters: e5520\n", 2, ["'e5520'", "did you mean 'e5520-linux-3.2'"], id="parameter set"),
+        pytest.param("costs:\n  driver_cycle: 3\n", 3, ["'driver_cycle'", "did you mean 'driver_cycles'"], id="cost"),
+        pytest.param(
+            "traffic:\n  source: pcap\n  pcap: /nowhere/x.pcap\n",
+            4,
+            ["/nowhere/x.pcap", "No such file"],
+            id="capture file",
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_mistake_in_a_file(capsys: Capture, tmp_path: Path, text: str, line: int, words: list[str]) -> None:
     file = tmp_path / "s.yaml"
     file.write_text(f"based_on: {BASE}\n{text}", encoding="utf-8")
@@ -262,14 +299,12 @@ def test_a_mistake_in_a_file(capsys: Capture, tmp_path: Path, text: str, line: i
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        pytest.param(
-            "based_on: paper/bare-metl\n", ["'paper/bare-metl'", f"did you mean '{BASE}'"], id="unknown", marks=bug(NO_FILE_LINE)
-        ),
-        pytest.param("based_on: /nowhere/x.yaml\n", ["/nowhere/x.yaml", "No such file"], id="missing", marks=bug(NO_FILE_LINE)),
+        pytest.param("based_on: paper/bare-metl\n", ["'paper/bare-metl'", f"did you mean '{BASE}'"], id="unknown"),
+        pytest.param("based_on: /nowhere/x.yaml\n", ["/nowhere/x.yaml", "No such file"], id="missing"),
         pytest.param("based_on: 3\n", ["based_on", "3"], id="number"),
         pytest.param("based_on: [a]\n", ["based_on", "a"], id="list"),
         pytest.param("based_on: HERE\n", ["circle"], id="itself"),
-        pytest.param('based_on: "a\\0.yaml"\n', ["based_on"], id="name with NUL", marks=bug("ValueError: embedded null byte")),
+        pytest.param('based_on: "a\\0.yaml"\n', ["based_on"], id="name with NUL"),
     ],
 )
 def test_a_bad_base(capsys: Capture, tmp_path: Path, text: str, words: list[str]) -> None:
@@ -289,7 +324,7 @@ def test_a_bad_base(capsys: Capture, tmp_path: Path, text: str, words: list[str]
         pytest.param(b"name: \xff\xfe\n", "UTF-8", id="not UTF-8"),
         pytest.param(b"", "not a scenario", id="empty"),
         pytest.param(b"- a\n", "not a scenario", id="list"),
-        pytest.param(b"a: \x00\n", "not YAML", id="NUL", marks=bug("two lines on standard error")),
+        pytest.param(b"a: \x00\n", "not YAML", id="NUL"),
     ],
 )
 def test_a_file_that_is_no_scenario(capsys: Capture, tmp_path: Path, content: bytes | str | None, word: str) -> None:
@@ -328,7 +363,6 @@ def test_a_bad_capture_file(capsys: Capture, tmp_path: Path, content: bytes | st
     assert word in message
 
 
-@bug("OverflowError or ValueError: arrival times beyond int64 ps")
 def test_a_replay_that_lasts_longer_than_the_clock(capsys: Capture, tmp_path: Path) -> None:
     (tmp_path / "x.pcap").write_bytes(PACKETS)
     changes = ["traffic.source=pcap", f"traffic.pcap={tmp_path / 'x.pcap'}", "traffic.speed=1e-300"]
@@ -373,7 +407,6 @@ def test_help_and_version(capsys: Capture) -> None:
     assert main([]) == 2
 
 
-@bug("ZeroDivisionError: the pilot lasts 0.05 s, and a given warm-up that ends later leaves no window")
 def test_a_given_warmup_may_be_longer_than_the_pilot(capsys: Capture) -> None:
     assert main(["run", BASE, *sets(["measure.limit_s=0.5", "measure.warmup_s=0.1"]), "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)
@@ -428,7 +461,7 @@ def test_a_full_disk_keeps_the_older_result(
     assert main(["run", BASE, *SHORT, "--json", "--out", str(tmp_path)]) == 2
     printed = capsys.readouterr()
     assert json.loads(printed.out)["packets"]["offered"] > 0
-    assert printed.err.splitlines() == [f"simnet: {tmp_path / 'result.json'}: cannot be written: {NO_SPACE.strerror}"]
+    assert printed.err.splitlines() == [f"simnet: {tmp_path / 'result.json'}: cannot be written: {NO_SPACE_TEXT}"]
     assert {file.name: file.read_text() for file in tmp_path.iterdir()} == ({"result.json": before} if before else {})
 
 
@@ -450,15 +483,21 @@ def fill(monkeypatch: pytest.MonkeyPatch, owner: Any, method: str, name: str) ->
 @pytest.mark.parametrize(
     ("owner", "method", "name", "written"),
     [
-        pytest.param(pd.DataFrame, "to_parquet", "samples", [], id="samples", marks=bug("leaves half of .samples.parquet.new behind")),
-        pytest.param(Figure, "savefig", "cores", ["samples.parquet", "throughput.png", "waterfall.png"], id="plots", marks=bug("leaves half a PNG behind")),
+        pytest.param(pd.DataFrame, "to_parquet", "samples", [], id="samples"),
+        pytest.param(
+            Figure,
+            "savefig",
+            "cores",
+            ["samples.parquet", "throughput.png", "waterfall.png"],
+            id="plots",
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_full_disk_keeps_what_was_written_and_no_halves(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, result: simnet.Result, owner: Any, method: str, name: str, written: list[str]
 ) -> None:
     fill(monkeypatch, owner, method, name)
-    with pytest.raises(UserError, match="No space left"):
+    with pytest.raises(UserError, match=NO_SPACE_TEXT):
         write_result(result, tmp_path)
     assert json.loads((tmp_path / "result.json").read_text())["scenario"] == BASE
     assert {file.name for file in tmp_path.iterdir()} == {"result.json", *written}
@@ -468,7 +507,7 @@ def test_a_full_disk_keeps_what_was_written_and_no_halves(
     "place",
     [
         pytest.param("missing/x.json", id="no folder"),
-        pytest.param("file/x.json", id="below a file", marks=bug("NotADirectoryError from the clean-up")),
+        pytest.param("file/x.json", id="below a file"),
     ],
 )
 def test_json_that_cannot_be_written(tmp_path: Path, place: str) -> None:
@@ -479,14 +518,13 @@ def test_json_that_cannot_be_written(tmp_path: Path, place: str) -> None:
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
 @pytest.mark.parametrize("arguments", [["list"], ["show", "e5520-linux-3.2", "--json"]], ids=" ".join)
-@bug("traceback: OSError from print")
 def test_standard_output_may_be_full(arguments: list[str]) -> None:
     with open("/dev/full", "w") as full:
         process = subprocess.run(
             [sys.executable, "-m", "simnet", *arguments], stdout=full, stderr=subprocess.PIPE, text=True, check=False
         )
     assert (process.returncode, len(process.stderr.splitlines())) == (2, 1)
-    assert NO_SPACE.strerror in process.stderr
+    assert NO_SPACE_TEXT in process.stderr
 
 
 def test_standard_output_may_be_closed_early() -> None:
@@ -542,7 +580,7 @@ LONG = sets(["measure.limit_s=5000", "measure.precision=0.0000001", "capture.met
 @pytest.mark.parametrize(
     "module",
     [
-        pytest.param("simnet.errors", marks=bug("imported outside of `try`: traceback")),
+        pytest.param("simnet.errors"),
         "simnet.cli.commands",
         "pydantic",
         "numba",
@@ -580,10 +618,6 @@ def test_ctrl_c_in_the_middle_of_a_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("result")
-@bug(
-    "waits for worker threads: the compiler (30 s at the first run) and long steps between samples cannot be interrupted",
-    subprocess.TimeoutExpired,
-)
 def test_ctrl_c_while_a_worker_does_not_listen() -> None:
     process = interrupted("stuck", *LONG, patience_s=8)
     assert process.returncode == 130
@@ -594,8 +628,8 @@ class SlowToBuild:
 
     now_ps = 0
 
-    def __init__(self) -> None:
-        self.stopping = threading.Event()
+    def __init__(self, stopping: threading.Event) -> None:
+        self.stopping = stopping
         self.ran_on = False
 
     def run(self, times_ps: list[int], keep_histograms: bool = False) -> None:
@@ -603,10 +637,9 @@ class SlowToBuild:
         self.ran_on = self.ran_on or not self.stopping.is_set()
 
 
-@bug("Ensemble.running() stops only simulations that are already built: one that is being built runs its whole pilot or window")
 def test_ctrl_c_while_a_machine_is_built() -> None:
     scenario = load(BASE)
-    simulation, entered, go_on = SlowToBuild(), threading.Event(), threading.Event()
+    entered, go_on = threading.Event(), threading.Event()
 
     def make() -> Any:
         entered.set()
@@ -614,6 +647,7 @@ def test_ctrl_c_while_a_machine_is_built() -> None:
         return simulation
 
     ensemble = Ensemble(scenario, resolve(scenario), 1, "compiled", None, 1, print)
+    simulation = SlowToBuild(ensemble.stopping)
     ensemble.members = [Member(0, make, True)]
     later = threading.Timer(0.3, go_on.set)
 

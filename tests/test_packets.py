@@ -28,11 +28,6 @@ ARP, IPV4, IPV6, LLDP = 0x0806, 0x0800, 0x86DD, 0x88CC
 TCP, UDP, ICMP = 6, 17, 1
 
 
-def bug(reason: str) -> pytest.MarkDecorator:
-    """Marks a test that shows a known bug."""
-    return pytest.mark.xfail(strict=True, reason=reason)
-
-
 @dataclass(frozen=True)
 class Record:
     """What a test puts into a file: time in ticks since 1970, captured bytes, original length (that of the bytes if not given)."""
@@ -142,7 +137,7 @@ def reading(path: Path, content: bytes) -> tuple[PacketFile, list[tuple[Any, ...
     hashes = Hashes()
     found = read_packets(path, hashes)
     assert found.flow_hashes.tolist() == [101 + i for i in range(len(hashes.asked))]
-    assert (found.times_ps.dtype, found.frame_bytes.dtype, found.flows.dtype) == (np.int64, np.int64, np.int64)
+    assert {column.dtype for column in (found.times_ps, found.frame_bytes, found.flows)} == {np.dtype(np.int64)}
     assert len(found.times_ps) == len(found.frame_bytes) == len(found.flows)
     assert found.times_ps[0] == 0
     assert (np.diff(found.times_ps) >= 0).all()
@@ -168,9 +163,7 @@ def file(tmp_path: Path) -> Path:
 
 EPOCHS = [
     pytest.param(0, id="from 1970"),
-    pytest.param(
-        NOW, id="of today", marks=bug("OverflowError: absolute ps do not fit into int64 - no real capture file can be read")
-    ),
+    pytest.param(NOW, id="of today"),
 ]
 
 
@@ -200,7 +193,7 @@ def test_times_of_pcap(file: Path, order: str, per_second: int, tick_ps: int, ep
 )
 @pytest.mark.parametrize("order", ORDERS)
 def test_times_of_pcapng(file: Path, order: str, resolution: int | None, per_second: int, epoch: int) -> None:
-    start = epoch * per_second
+    start = min(epoch * per_second, 2**64 - 10**16)  # 64 bits of ps last until July 1970
     ticks = [0, 1, 3, 1000, 2000 * per_second]
     found, _ = reading(file, pcapng([Record(start + t) for t in ticks], order, [interface(order, resolution=resolution)]))
     exact = [t * 10**12 / per_second for t in ticks]
@@ -213,7 +206,6 @@ def test_times_that_go_back_never_decrease(file: Path, make: Any) -> None:
     assert found.times_ps.tolist() == [t * US for t in (0, 30, 30, 30, 40, 40)]
 
 
-@bug("OverflowError: more than 106 days between two packets do not fit into int64 ps")
 def test_times_too_far_apart_are_refused(file: Path) -> None:
     assert "packet 2" in refusal(file, pcap([Record(0), Record(4_000_000_000 * 10**6)]))
 
@@ -231,7 +223,6 @@ def test_a_frame_has_its_original_length_and_fcs(file: Path, make: Any, original
 
 
 @pytest.mark.parametrize("original", [9213, 10_000, 65_549])
-@bug("only down to 9216: a record of 10000 bytes becomes 1518 + 8486, not frames of at most 1518")
 def test_a_record_of_segmentation_offload_is_cut_into_frames(file: Path, original: int) -> None:
     records = [
         Record(1, ethernet(ipv4(source=1))),
@@ -300,7 +291,7 @@ def test_what_is_not_ipv4_has_no_five_tuple(file: Path) -> None:
     ]
     found, flows = reading(file, pcap([Record(i, f, 100) for i, f in enumerate(frames)]))
     assert found.flows.tolist() == [0] * len(frames)
-    assert flows == [()]
+    assert flows == [None]
 
 
 @pytest.mark.parametrize(
@@ -311,9 +302,8 @@ def test_what_is_not_ipv4_has_no_five_tuple(file: Path) -> None:
         pytest.param(LINUX_SLL2, cooked2(ipv4(), LLDP), id="SLL2"),
     ],
 )
-@bug("the EtherType is not looked at: any payload that begins with 0x4. is taken for IPv4")
 def test_what_only_looks_like_ipv4_has_no_five_tuple(file: Path, link: int, frame: bytes) -> None:
-    assert reading(file, pcap([Record(1, frame)], link=link))[1] == [()]
+    assert reading(file, pcap([Record(1, frame)], link=link))[1] == [None]
 
 
 def test_ports_that_were_not_captured(file: Path) -> None:
@@ -336,16 +326,16 @@ def test_ports_that_were_not_captured(file: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("length", [20, 500, 1500])
-def test_other_link_types_are_the_same_frames_on_ethernet(file: Path, link: int, head: bytes, length: int) -> None:
+@pytest.mark.parametrize("ng", [False, True], ids=["pcap", "pcapng"])
+def test_other_link_types_are_the_same_frames_on_ethernet(file: Path, link: int, head: bytes, length: int, ng: bool) -> None:
+    def written(record: Record, link: int) -> bytes:
+        return pcapng([record], interfaces=[interface(link=link)]) if ng else pcap([record], link=link)
+
     payload = ipv4(TCP)
-    for make in (
-        lambda r, link: pcap(r, link=link),
-        lambda r, link: pcapng(r, interfaces=[interface(link=link)]),
-    ):
-        as_is = reading(file, make([Record(1, head + payload, len(head) + length)], link))
-        on_ethernet = reading(file, make([Record(1, ethernet(payload), 14 + length)], ETHERNET))
-        assert as_is[0].frame_bytes.tolist() == on_ethernet[0].frame_bytes.tolist() == [max(14 + length + 4, 64)]
-        assert as_is[1] == on_ethernet[1]
+    as_is = reading(file, written(Record(1, head + payload, len(head) + length), link))
+    on_ethernet = reading(file, written(Record(1, ethernet(payload), 14 + length), ETHERNET))
+    assert as_is[0].frame_bytes.tolist() == on_ethernet[0].frame_bytes.tolist() == [max(14 + length + 4, 64)]
+    assert as_is[1] == on_ethernet[1]
 
 
 def test_interfaces_have_their_own_link_type_and_resolution(file: Path) -> None:
@@ -357,7 +347,6 @@ def test_interfaces_have_their_own_link_type_and_resolution(file: Path) -> None:
     assert len(set(found.frame_bytes.tolist())) == 1
 
 
-@bug("if_tsoffset (seconds to add to an interface's time stamps) is ignored")
 def test_an_interface_may_have_an_offset_of_time(file: Path) -> None:
     interfaces = [interface(), interface(more=option(14, struct.pack("<q", -10)))]
     found, _ = reading(file, pcapng([Record(20 * 10**6), Record(31 * 10**6, interface=1)], interfaces=interfaces))
@@ -413,15 +402,12 @@ def test_a_file_cut_anywhere_is_refused_or_shorter(file: Path, make: Any, order:
         pytest.param(section() + interface() + struct.pack("<II", 6, 0), "", id="block of length 0"),
         pytest.param(section() + interface() + struct.pack("<III", 6, 8, 8), "", id="block of length 8"),
         pytest.param(section()[:8] + b"\1\2\3\4" + section()[12:], "", id="byte order of nobody"),
-        pytest.param(section() + block(1, b"") + enhanced(Record(1)), "", id="interface of no bytes", marks=bug("struct.error")),
-        pytest.param(
-            section() + interface() + block(6, bytes(8)), "packet 1", id="packet block of 8 bytes", marks=bug("struct.error")
-        ),
+        pytest.param(section() + block(1, b"") + enhanced(Record(1)), "", id="interface of no bytes"),
+        pytest.param(section() + interface() + block(6, bytes(8)), "packet 1", id="packet block of 8 bytes"),
         pytest.param(
             section() + interface() + block(6, struct.pack("<IIIII", 0, 0, 0, 500, 500) + bytes(60)),
             "packet 1",
             id="more captured than the block holds",
-            marks=bug("accepted"),
         ),
     ],
 )
@@ -442,7 +428,7 @@ def test_what_rss_hashes(file: Path) -> None:
     addresses, ports = b"\x0a\0\0\1\x0a\0\0\2", b"\x03\xe8\0\x09"
     assert [rss_input(flow, udp_ports=False) for flow in flows] == [addresses + ports, addresses, addresses, addresses]
     assert [rss_input(flow, udp_ports=True) for flow in flows] == [addresses + ports, addresses + ports, addresses, addresses]
-    assert rss_input((), udp_ports=True) == b""
+    assert rss_input(None, udp_ports=True) == b""
 
 
 RECORDS = st.lists(
@@ -451,7 +437,7 @@ RECORDS = st.lists(
 
 
 @given(RECORDS, st.sampled_from("<>"), st.sampled_from([10**6, 10**9]), st.booleans())
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_random_packets_come_back(
     file: Path, drawn: list[tuple[int, int, int, int]], order: str, per_second: int, ng: bool
 ) -> None:
@@ -481,8 +467,7 @@ BLOCKS = st.lists(
 
 
 @given(BLOCKS, st.sampled_from("<>"))
-@settings(derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@bug("struct.error on short blocks, OverflowError on times of today")
+@settings(deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_random_blocks_are_read_or_refused(file: Path, drawn: list[tuple[int, bytes]], order: str) -> None:
     content = section(order) + interface(order) + b"".join(block(kind, body, order) for kind, body in drawn)
     try:
@@ -495,8 +480,7 @@ def test_random_blocks_are_read_or_refused(file: Path, drawn: list[tuple[int, by
     st.lists(st.tuples(st.binary(min_size=8, max_size=8), st.binary(max_size=40), st.integers(0, 20_000)), min_size=1, max_size=5),
     st.sampled_from("<>"),
 )
-@settings(derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@bug("OverflowError on times of today")
+@settings(deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_random_records_are_read_or_refused(file: Path, drawn: list[tuple[bytes, bytes, int]], order: str) -> None:
     content = pcap([], order)
     for stamp, data, length in drawn:
@@ -510,7 +494,7 @@ def test_random_records_are_read_or_refused(file: Path, drawn: list[tuple[bytes,
 @pytest.mark.parametrize(
     "count",
     [
-        pytest.param(1, marks=bug("one packet is looped every ps: no frame fits, and the run never ends")),
+        pytest.param(1),
         pytest.param(2),
         pytest.param(5),
     ],
@@ -518,7 +502,7 @@ def test_random_records_are_read_or_refused(file: Path, drawn: list[tuple[bytes,
 def test_a_looped_file_is_no_faster_than_the_link(file: Path, count: int) -> None:
     byte_ps = 800
     found, _ = reading(file, pcap([Record(i) for i in range(count)]))
-    repeated = blocks(found, arrivals(found, 1.0, byte_ps), True)
+    repeated = blocks(found, arrivals(found, 1.0, byte_ps), True, (64 + 20) * byte_ps)
     times = np.concatenate([block[0] for block in islice(repeated, 4)])
     assert len(times) == 4 * count
     assert np.diff(times).min() >= (64 + 20) * byte_ps

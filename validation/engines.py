@@ -21,7 +21,7 @@ import numpy as np
 
 from simnet.engine.simulation import Simulation
 from simnet.scenario.loading import load
-from simnet.system.wiring import resolve
+from simnet.system.choices import resolve
 from simnet.units import PS_PER_MS
 from validation.check import Check
 

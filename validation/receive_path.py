@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from simnet.engine.clocks import CompiledClock, settle_and_sample, step
 from simnet.engine.simulation import Simulation
 from simnet.scenario.loading import load
+from simnet.system.choices import resolve
 from simnet.system.counters import new_rows
-from simnet.system.wiring import resolve
 from simnet.traffic.switch import draw
 from simnet.units import PS_PER_MS, PS_PER_S, PS_PER_US
 from validation.check import Check

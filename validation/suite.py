@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from simnet.report.files import prepare, write_json
+from simnet.report.files import prepare, write_json, write_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -119,7 +119,7 @@ def validate(names: Sequence[str], *, as_json: bool, out: Path | None, scenarios
         rows[name] = {"passed": ok, "rows": entries}
         passed = passed and ok
         if out is not None:
-            (out / f"{name}.txt").write_text(text + "\n", encoding="utf-8")
+            write_text(out / f"{name}.txt", text + "\n")
             write_json(out / f"{name}.json", rows[name])
         if not as_json:
             print(text, end="\n\n", flush=True)

@@ -53,6 +53,8 @@ def show_command(options: Namespace) -> int:
     from simnet.scenario.loading import built_in_scenarios, load
 
     if options.name in built_in_sets():
+        if options.set:
+            raise UserError(f"--set {options.set[0]}: {options.name} is a parameter set; --set changes scenarios")
         params = parameter_set(options.name)
         if options.json:
             _print_json(
@@ -67,7 +69,8 @@ def show_command(options: Namespace) -> int:
             f"no scenario or parameter set {options.name!r}; there are {', '.join(names)}{nearest(options.name, names)}"
         )
     from simnet.experiment.run import provenance
-    from simnet.system.wiring import describe, resolve
+    from simnet.system.choices import resolve
+    from simnet.system.describe import describe
 
     scenario = load(options.name, options.set)
     params = resolve(scenario)
@@ -145,6 +148,8 @@ def validate_command(options: Namespace) -> int:
     """Hold the model against what is known."""
     from validation.suite import CHECKS, validate
 
+    if options.scenarios is not None and options.scenarios < 1:
+        raise UserError(f"--scenarios {options.scenarios}: at least 1")
     for name in options.checks:
         if name not in CHECKS:
             raise UserError(f"no check {name!r}; there are {', '.join(CHECKS)}{nearest(name, CHECKS)}")

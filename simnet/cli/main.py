@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gc
 import os
 import sys
+import threading
 from collections.abc import Sequence
 
 EXIT_FAILED_CHECK, EXIT_USER, EXIT_INTERRUPTED = 1, 2, 130
@@ -96,18 +98,42 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_USER
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # nothing here multiplies matrices; starting its threads costs time
     gc.disable()  # importing makes many objects and hardly any garbage
+    try:
+        return _run(options)
+    except KeyboardInterrupt:
+        _leave("interrupted", EXIT_INTERRUPTED)
+    return EXIT_INTERRUPTED
+
+
+def _run(options: argparse.Namespace) -> int:
+    """Run a command; its output is written when this returns."""
     from simnet.errors import UserError
 
     try:
         from simnet.cli import commands
 
-        return int(getattr(commands, f"{options.command}_command")(options))
+        status = int(getattr(commands, f"{options.command}_command")(options))
+        sys.stdout.flush()
+        return status
     except UserError as error:
         print(f"simnet: {error}", file=sys.stderr)
-        return EXIT_USER
-    except KeyboardInterrupt:
-        print("simnet: interrupted", file=sys.stderr)
-        return EXIT_INTERRUPTED
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_USER
+        _close_output()
+    except OSError as error:
+        _close_output()
+        print(f"simnet: standard output: {error.strerror}", file=sys.stderr)
+    return EXIT_USER
+
+
+def _close_output() -> None:
+    """Nobody takes the output: do not try again at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _leave(message: str, status: int) -> None:
+    """Leave at once: threads that compute or compile are not waited for. Files are written whole or not at all, so nothing is lost."""
+    print(f"simnet: {message}", file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+    if threading.active_count() > 1:
+        os._exit(status)

@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 from simpy.events import ProcessGenerator
 
 from simnet.agenda import NIC, act_by
+from simnet.compiled import cold_jit
+from simnet.errors import UserError
 from simnet.hardware.nic import admit
 from simnet.system.machine import Machine
 from simnet.traffic.frame import QUEUE_FRAMES
-from simnet.traffic.packets import PacketFile
+from simnet.traffic.packets import MOST_PS, PacketFile
 from simnet.traffic.switch import load_replay
 from simnet.units import PS_PER_MS, WIRE_OVERHEAD_BYTES
 
@@ -27,7 +29,15 @@ Times = NDArray[np.int64]
 
 
 def arrivals(packets: PacketFile, speed: float, byte_ps: int) -> Times:
-    """When each packet's last bit reaches the NIC, from START_PS: int64 ps, shape (packets,)."""
+    """When each packet's last bit reaches the NIC, from START_PS: int64 ps, shape (packets,).
+
+    Raises
+    ------
+    UserError
+        If the replay would take weeks.
+    """
+    if float(packets.times_ps[-1]) / speed > MOST_PS:
+        raise UserError(f"traffic.speed: at {speed:g} the replay takes more than 26 days")
     wanted = (packets.times_ps / speed).astype(np.int64)
     wire = (packets.frame_bytes + WIRE_OVERHEAD_BYTES) * byte_ps
     carried = np.cumsum(wire)
@@ -35,10 +45,11 @@ def arrivals(packets: PacketFile, speed: float, byte_ps: int) -> Times:
     return START_PS + queued
 
 
-def blocks(packets: PacketFile, times: Times, loop: bool) -> Iterator[tuple[Times, Times, Times]]:
-    """Successive blocks of (arrival, frame bytes, flow); a looped file follows itself after its mean gap."""
+def blocks(packets: PacketFile, times: Times, loop: bool, wire_ps: int) -> Iterator[tuple[Times, Times, Times]]:
+    """Successive blocks of (arrival, frame bytes, flow); a looped file follows itself after its mean gap, at least `wire_ps`."""
     offset = 0
-    period = int(times[-1] - times[0]) + max(int(times[-1] - times[0]) // max(len(times) - 1, 1), 1)
+    span = int(times[-1] - times[0])
+    period = span + max(span // max(len(times) - 1, 1), wire_ps)
     while True:
         for start in range(0, len(times), BLOCK):
             part = slice(start, start + BLOCK)
@@ -48,12 +59,19 @@ def blocks(packets: PacketFile, times: Times, loop: bool) -> Iterator[tuple[Time
         offset += period
 
 
+@cold_jit
+def load_block(m: Machine, now: int, arrivals_ps: Times, frame_bytes: Times, flows: Times) -> None:
+    """Give the link more packets; the NIC may have been waiting for them."""
+    admit(m, now)
+    load_replay(m.link, arrivals_ps, frame_bytes, flows)
+    act_by(m.agenda, NIC, m.link.arriving.arrival_ps)
+
+
 def feed(environment: simpy.Environment, m: Machine, packets: PacketFile, times: Times, loop: bool) -> ProcessGenerator:
-    """Keep between one and three blocks ahead of the link."""
-    for block in blocks(packets, times, loop):
-        admit(m, int(environment.now))
-        load_replay(m.link, *block)
-        act_by(m.agenda, NIC, m.link.arriving.arrival_ps)
+    """Keep between one and two blocks ahead of the link."""
+    wire_ps = (int(packets.frame_bytes[0]) + WIRE_OVERHEAD_BYTES) * int(m.link.byte_ps)
+    for block in blocks(packets, times, loop, wire_ps):
+        load_block(m, int(environment.now), *block)
         ahead = int(block[0][0]) - int(environment.now)
         if ahead > 0:
             yield environment.timeout(ahead)

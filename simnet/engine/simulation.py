@@ -53,6 +53,7 @@ class Simulation:
         replication: int,
         engine: str = "compiled",
         packets: PacketFile | None = None,
+        stopping: Event | None = None,
     ) -> None:
         self.replication = replication
         self.machine = build(scenario, params, seed_source(seed, replication), packets)
@@ -61,7 +62,7 @@ class Simulation:
         self.times_ps: list[int] = [0]
         self.rows: list[Any] = list(new_rows(1))
         self.histograms: dict[int, Histograms] = {0: self.histograms_now()}
-        self.stopping = Event()
+        self.stopping = stopping or Event()
         self.replay_ends_ps: int | None = None
         if packets is not None:
             times = arrivals(packets, scenario.traffic.speed, int(self.machine.link.byte_ps))

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from simnet.experiment.plan import PAPER_DROPPED, Plan, paper_times, plan_of
 from simnet.params.schema import ParameterSet
 from simnet.results.statistics import Estimate, controlled_interval, mser5
 from simnet.scenario.schema import Scenario
-from simnet.system.wiring import nominal_kpps
+from simnet.system.traffic_wiring import nominal_kpps
 from simnet.traffic.packets import PacketFile
 from simnet.units import PS_PER_MS, PS_PER_S
 
@@ -92,8 +93,10 @@ class Ensemble:
         progress: Progress,
         numbers: Sequence[int] | None = None,
     ) -> None:
+        self.stopping = Event()
+
         def maker(k: int) -> Callable[[], Simulation]:
-            return lambda: Simulation(scenario, params, seed, k, engine, packets)
+            return lambda: Simulation(scenario, params, seed, k, engine, packets, self.stopping)
 
         self.scenario = scenario
         self.packets = packets
@@ -113,12 +116,10 @@ class Ensemble:
         try:
             yield
         except BaseException:
-            for member in self.members:
-                if member.simulation is not None:
-                    member.simulation.stopping.set()
+            self.stopping.set()
+            self.pool.shutdown(wait=False, cancel_futures=True)
             raise
-        finally:
-            self.pool.shutdown(cancel_futures=True)
+        self.pool.shutdown()
 
     def advance(self, doing: str, pilot: Sequence[int], later: Sequence[int] = ()) -> None:
         """Bring all replications to the same times."""
@@ -126,6 +127,11 @@ class Ensemble:
         for done, future in enumerate(futures):
             self.progress(doing, done / len(futures))
             future.result()
+
+    def start_over(self) -> None:
+        """Forget everything that was simulated."""
+        for member in self.members:
+            member.simulation = None
 
     def mean_series(self) -> NDArray[np.float64]:
         """Captured packets a sample, averaged over the replications."""
@@ -166,16 +172,17 @@ def find_warmup(ensemble: Ensemble, plan: Plan) -> tuple[list[int], int]:
     """Run a pilot, twice as long each time, until MSER-5 finds the end of the warm-up in its first half. Returns its samples and the end."""
     pilot_ps = plan.pilot_ps
     given = ensemble.scenario.measure.warmup_s
+    if given is not None:
+        pilot_ps = max(pilot_ps, min(round(2 * given * PS_PER_S), plan.limit_ps))
     while True:
         times = Plan(pilot_ps, plan.limit_ps, plan.period_ps).pilot_times()
         ensemble.advance("pilot", times)
         if given is not None:
-            return times, min(times, key=lambda t: abs(t - given * PS_PER_S)) if given else 0
+            return times, min([0, *times[:-1]], key=lambda t: abs(t - given * PS_PER_S))
         cut = mser5(ensemble.mean_series())
         if cut < len(times) // 2 or 2 * pilot_ps > plan.limit_ps or plan.period_ps:
             return times, times[cut - 1] if cut else 0
-        for member in ensemble.members:
-            member.simulation = None
+        ensemble.start_over()
         pilot_ps *= 2
 
 

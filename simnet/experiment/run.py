@@ -15,14 +15,13 @@ from simnet.compiled import mark_compiled
 from simnet.engine.simulation import Histograms
 from simnet.experiment.replicate import Ensemble, Progress, Window, replicate
 from simnet.kernel.core import CONTEXTS
-from simnet.kernel.rules import GENERATIONS
 from simnet.params.schema import ParameterSet
 from simnet.results.places import places
 from simnet.results.result import CoreTime, Dropped, Packets, Rate, Replication, Result
 from simnet.results.statistics import Estimate, quantile_bins, t_interval
 from simnet.scenario.schema import Scenario
+from simnet.system.choices import generation_of, link_gbps, nic_model, read_capture, resolve
 from simnet.system.topology import topology_of
-from simnet.system.wiring import generation_of, link_gbps, nic_model, read_capture, resolve
 from simnet.units import PS_PER_S, PS_PER_US, WIRE_OVERHEAD_BYTES
 
 QUANTILES = {"p50": 0.5, "p99": 0.99, "p999": 0.999}
@@ -134,7 +133,7 @@ def _notes(ensemble: Ensemble, scenario: Scenario, params: ParameterSet, window:
 def provenance(scenario: Scenario, params: ParameterSet) -> dict[str, Any]:
     """Everything needed to run the same again, and where each cost comes from."""
     model = nic_model(scenario, params)
-    generation = GENERATIONS[generation_of(scenario, params)]
+    generation = generation_of(scenario, params)
     return {
         "version": metadata.version("simnet-rx"),
         "parameters": {

@@ -57,6 +57,8 @@ def admit(m: HasNic, now: int) -> None:
     link = m.link
     while link.arriving.arrival_ps <= now:
         frame = link.arriving
+        link.delivered += 1
+        link.delivered_bytes += frame.frame_bytes
         frame.rx_queue = rx_queue_of(m.nic.rss, frame.flow)
         store(m.nic.port, frame)
         if link.honours_pause and m.nic.port.fifo.filled_bytes >= m.nic.xoff_bytes:

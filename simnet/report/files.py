@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,25 +30,38 @@ def prepare(directory: Path) -> None:
         raise UserError(f"--out {directory}: cannot be written to: {error.strerror}") from None
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Write JSON so that the file is never half there.
+def write_whole(path: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` make a file beside `path`, then put it in its place; what was there before stays if that fails.
 
     Raises
     ------
     UserError
-        If the disk is full or the file cannot be written; what was there before stays.
+        If the disk is full or the file cannot be written.
     """
-    beside = path.with_name(f".{path.name}.new")
+    beside = path.with_name(f".new-{path.name}")
     try:
-        with beside.open("w", encoding="utf-8") as file:
-            json.dump(content, file, indent=1)
-            file.write("\n")
-            file.flush()
+        write(beside)
+        with beside.open("rb") as file:
             os.fsync(file.fileno())
         beside.replace(path)
     except OSError as error:
-        beside.unlink(missing_ok=True)
-        raise UserError(f"{path}: cannot be written: {error.strerror}") from None
+        with contextlib.suppress(OSError):
+            beside.unlink(missing_ok=True)
+        raise UserError(f"{path}: cannot be written: {error.strerror or error}") from None
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole or not at all (see `write_whole`)."""
+
+    def write(file: Path) -> None:
+        file.write_text(text, encoding="utf-8")
+
+    write_whole(path, write)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON whole or not at all (see `write_whole`)."""
+    write_text(path, json.dumps(content, indent=1) + "\n")
 
 
 def write_result(result: Result, directory: Path) -> None:
@@ -57,14 +72,11 @@ def write_result(result: Result, directory: Path) -> None:
     UserError
         If one cannot be written; those already written stay.
     """
-    from simnet.report.plots import write_plots
+    from simnet.report.plots import PLOTS, write_plot
     from simnet.results.frames import samples_frame
 
     write_json(directory / "result.json", result.as_json())
-    try:
-        beside = directory / ".samples.parquet.new"
-        samples_frame(result).to_parquet(beside, index=False)
-        beside.replace(directory / "samples.parquet")
-        write_plots(result, directory)
-    except OSError as error:
-        raise UserError(f"{directory}: cannot be written: {error.strerror or error}") from None
+    samples = samples_frame(result)
+    write_whole(directory / "samples.parquet", lambda file: samples.to_parquet(file, index=False))
+    for name, draw in PLOTS.items():
+        write_whole(directory / f"{name}.png", lambda file, draw=draw: write_plot(result, draw, file))  # type: ignore[misc]

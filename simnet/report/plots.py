@@ -96,13 +96,9 @@ PLOTS: dict[str, Callable[[Result, Axes], None]] = {
 }
 
 
-def write_plots(result: Result, directory: Path) -> list[Path]:
-    """Write every plot as a PNG; returns the files."""
-    written = []
-    for name, draw in PLOTS.items():
-        figure = Figure(figsize=(7, 4), layout="constrained")
-        draw(result, figure.subplots())
-        figure.suptitle(f"{result.scenario} · {result.parameters}", fontsize="small")
-        written.append(directory / f"{name}.png")
-        figure.savefig(written[-1], dpi=130)
-    return written
+def write_plot(result: Result, draw: Callable[[Result, Axes], None], file: Path) -> None:
+    """Write one plot as a PNG."""
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    draw(result, figure.subplots())
+    figure.suptitle(f"{result.scenario} · {result.parameters}", fontsize="small")
+    figure.savefig(file, dpi=130, format="png")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
@@ -10,10 +11,11 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from simnet.documents import Document, merge, parse, read
-from simnet.errors import UserError, nearest
-from simnet.scenario.schema import Scenario
+from simnet.errors import NotFoundError, UserError, nearest
+from simnet.scenario.schema import Place, Places, Scenario
 
 _SUFFIXES = (".yaml", ".yml")
+_SECTIONS = ("host", "traffic", "capture", "measure", "costs")
 
 
 def built_in_scenarios() -> list[str]:
@@ -33,7 +35,7 @@ def _open(name_or_path: str) -> Document:
         return read(Path(name_or_path))
     names = built_in_scenarios()
     if name_or_path not in names:
-        raise UserError(
+        raise NotFoundError(
             f"no scenario {name_or_path!r}: neither a .yaml file nor one of {', '.join(names)}{nearest(name_or_path, names)}"
         )
     folder, name = name_or_path.split("/")
@@ -41,24 +43,42 @@ def _open(name_or_path: str) -> Document:
     return parse(text, f"scenario {name_or_path}")
 
 
+def beside(document_name: str, path: str) -> str:
+    """A path as written in a file: relative to the file's folder."""
+    return os.path.join(os.path.dirname(document_name), path) if document_name.endswith(_SUFFIXES) else path
+
+
+def _basis(document: Document, name: str) -> str | None:
+    """What a document is based on, if anything."""
+    wanted = document.data.get("based_on")
+    if wanted is None:
+        return None
+    if not isinstance(wanted, str):
+        raise UserError(f"{document.where(('based_on',))}: based_on: expected a scenario's name or file, not {wanted!r}")
+    return beside(name, wanted) if wanted.endswith(_SUFFIXES) else wanted
+
+
 def _stack(name_or_path: str) -> list[Document]:
     """The document and those it is based on, most basic first."""
     documents: list[Document] = []
     seen: list[str] = []
     following: str | None = name_or_path
-    while following:
+    while following is not None:
         if following in seen:
             raise UserError(
                 f"{documents[0].where(('based_on',))}: based_on goes round in a circle: {' -> '.join([*seen, following])}"
             )
         seen.append(following)
-        document = _open(following)
+        try:
+            document = _open(following)
+        except NotFoundError as error:
+            if not documents:
+                raise
+            raise UserError(f"{documents[0].where(('based_on',))}: based_on: {error}") from None
         if not isinstance(document.data, Mapping):
             raise UserError(f"{document.source}: not a scenario: expected keys such as traffic, capture, host")
         documents.insert(0, document)
-        following = document.data.get("based_on")
-        if following is not None and not isinstance(following, str):
-            raise UserError(f"{document.where(('based_on',))}: based_on: expected a scenario's name or file, not {following!r}")
+        following = _basis(document, following)
     return documents
 
 
@@ -86,44 +106,82 @@ def _put(data: dict[str, Any], path: tuple[str, ...], value: Any, label: str) ->
     return {**data, head: _put(dict(inner), tuple(rest), value, label)}
 
 
-def _fields_at(path: tuple[Any, ...]) -> list[str]:
+def _section(model: Any, part: Any) -> Any:
+    """The type of a field of a section; None if it is not a field."""
+    field = model.model_fields.get(part) if isinstance(model, type) and issubclass(model, BaseModel) else None
+    return field.annotation if field else None
+
+
+def _fields_at(path: Place) -> list[str]:
     """Names that are allowed at a path of the schema."""
     model: Any = Scenario
     for part in path:
-        field = model.model_fields.get(part) if isinstance(model, type) and issubclass(model, BaseModel) else None
-        model = field.annotation if field else None
+        model = _section(model, part)
     return list(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else []
 
 
-def _explain(error: ValidationError, documents: list[Document], settings: Mapping[tuple[str, ...], str]) -> UserError:
+def _path_of(location: tuple[Any, ...]) -> Place:
+    """The field that an error of pydantic is about: its location without what pydantic adds about unions and validators."""
+    model: Any = Scenario
+    path: list[str | int] = []
+    for part in location:
+        if not ((isinstance(model, type) and issubclass(model, BaseModel)) or isinstance(part, int) or path == ["costs"]):
+            break
+        path.append(part)
+        model = _section(model, part)
+    return tuple(path)
+
+
+class _Places(Places):
+    """Where each field was written: in a document, or in a --set."""
+
+    def __init__(self, documents: list[Document], settings: Mapping[Place, str]) -> None:
+        self.documents = documents
+        self.settings = settings
+
+    def __call__(self, path: Place) -> str:
+        for set_path, label in self.settings.items():
+            if path[: len(set_path)] == set_path or (path and set_path[: len(path)] == path):
+                return label
+        found = next((document.where(path) for document in reversed(self.documents) if path in document.lines), None)
+        return found or self.documents[-1].where(path)
+
+
+def _explain(error: ValidationError, places: _Places) -> UserError:
     """The first mistake, in the user's terms."""
     first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
-    path = tuple(
-        part
-        for part in first["loc"]
-        if not (isinstance(part, str) and part.startswith(("function", "literal", "list[", "constrained", "int", "dict", "float")))
-    )
+    path = _path_of(first["loc"])
     message = first["msg"].removeprefix("Value error, ")
     if not path:  # a check across fields names its field itself
         named, colon, rest = message.partition(": ")
         if colon and "." in named and " " not in named:
             path, message = tuple(named.split(".")), rest
-    where = next((document.where(path) for document in reversed(documents) if path in document.lines), documents[-1].where(path))
-    for set_path, label in settings.items():
-        if path[: len(set_path)] == set_path:
-            where = label
-    name = ".".join(map(str, path))
+    where, name = places(path), ".".join(map(str, path))
     if first["type"] == "extra_forbidden":
         allowed = _fields_at(path[:-1])
         return UserError(f"{where}: unknown key {name!r}; allowed: {', '.join(allowed)}{nearest(str(path[-1]), allowed)}")
-    given = "" if isinstance(first["input"], (dict, BaseModel)) or "not " in message else f" (given: {first['input']!r})"
     if first["type"] == "literal_error":
-        expected = first["ctx"]["expected"].replace("'", "").replace(" or ", ", ")
-        options = [option.strip() for option in expected.split(",")]
-        return UserError(
-            f"{where}: {name}: {first['input']!r}; allowed: {', '.join(options)}{nearest(str(first['input']), options)}"
-        )
+        options = [o.strip() for o in first["ctx"]["expected"].replace("'", "").replace(" or ", ", ").split(",")]
+        near = nearest(str(first["input"]), options)
+        return UserError(f"{where}: {name}: {first['input']!r}; allowed: {', '.join(options)}{near}")
+    if first["type"] in ("model_type", "model_attributes_type"):
+        return UserError(f"{where}: {name}: expected keys such as {', '.join(_fields_at(path)[:4])}, not {first['input']!r}")
+    given = "" if isinstance(first["input"], (dict, BaseModel)) or "not " in message else f" (given: {first['input']!r})"
     return UserError(f"{where}: {name}: {message}{given}")
+
+
+def _data(documents: list[Document], names: str) -> dict[str, Any]:
+    """The contents of a stack of documents over each other; empty sections are left out."""
+    data: dict[str, Any] = {}
+    for document in documents:
+        content = {key: value for key, value in document.data.items() if value is not None or key not in _SECTIONS}
+        traffic = content.get("traffic")
+        if isinstance(traffic, Mapping) and isinstance(traffic.get("pcap"), str):
+            content["traffic"] = {**traffic, "pcap": beside(document.source, traffic["pcap"])}
+        data = merge(data, content, whole=("frame_bytes",))
+    data.pop("based_on", None)
+    data.setdefault("name", os.path.basename(names))
+    return data
 
 
 def load(name_or_path: str, sets: Iterable[str] | Mapping[str, Any] = ()) -> Scenario:
@@ -132,7 +190,7 @@ def load(name_or_path: str, sets: Iterable[str] | Mapping[str, Any] = ()) -> Sce
     Parameters
     ----------
     name_or_path
-        A built-in name (see `built_in_scenarios`) or the path of a .yaml file.
+        A built-in name (see `built_in_scenarios`) or the path of a .yaml file. Paths written in a file are relative to its folder.
     sets
         Changes: strings 'path=value' as on the command line, or a mapping from path to value.
 
@@ -142,17 +200,15 @@ def load(name_or_path: str, sets: Iterable[str] | Mapping[str, Any] = ()) -> Sce
         With file:line (or the --set), what was given, what is allowed, and the nearest name.
     """
     documents = _stack(name_or_path)
-    data: dict[str, Any] = {}
-    for document in documents:
-        data = merge(data, document.data)
-    data.pop("based_on", None)
+    data = _data(documents, name_or_path)
     if isinstance(sets, Mapping):
         changes = [(tuple(path.split(".")), value, f"{path}={value}") for path, value in sets.items()]
     else:
         changes = [(*setting(text), f"--set {text}") for text in sets]
     for path, value, label in changes:
         data = _put(data, path, value, label)
+    places = _Places(documents, {path: label for path, _, label in changes})
     try:
-        return Scenario.model_validate(data)
+        return Scenario.model_validate(data).written_at(places)
     except ValidationError as error:
-        raise _explain(error, documents, {path: label for path, _, label in changes}) from None
+        raise _explain(error, places) from None

@@ -7,10 +7,12 @@ and name the field to change.
 from __future__ import annotations
 
 import math
+from numbers import Real
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, model_validator
 
+from simnet.errors import UserError
 from simnet.units import MAX_FRAME_BYTES, MIN_FRAME_BYTES
 
 IMIX = {64: 7.0, 594: 4.0, 1518: 1.0}
@@ -18,24 +20,29 @@ IMIX = {64: 7.0, 594: 4.0, 1518: 1.0}
 
 
 def _finite(value: Any) -> Any:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+    if isinstance(value, bool) or not isinstance(value, Real):
         raise ValueError(f"expected a number without a unit (the unit is in the name), not {value!r}")
-    if not math.isfinite(value):
-        raise ValueError(f"expected a finite number, not {value!r}")
-    return value
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise ValueError(f"expected a finite number, not {str(value)[:20]}")
+    return number
 
 
 def _whole(value: Any) -> Any:
-    value = _finite(value)
-    if value != int(value):
+    number = _finite(value)
+    if number != int(number):
         raise ValueError(f"expected a whole number, not {value!r}")
-    return int(value)
+    return int(number)
 
 
 Number = Annotated[float, BeforeValidator(_finite)]
 Count = Annotated[int, BeforeValidator(_whole)]
-Positive = Annotated[Number, Field(gt=0)]
-Cpu = Annotated[Count, Field(ge=0)]
+Mbps = Annotated[Number, Field(ge=1e-3, le=1e6)]
+Gbps = Annotated[Number, Field(ge=1e-3, le=1e6)]
+Cpu = Annotated[Count, Field(ge=0, le=4095)]
 
 
 def _word(value: Any) -> Any:
@@ -59,23 +66,64 @@ def _flows(value: Any) -> Any:
     return count
 
 
+def _cpus(value: Any) -> Any:
+    """One CPU number, or a list of them."""
+    cpus = [_whole(cpu) for cpu in (value if isinstance(value, list) else [value])]
+    for cpu in cpus:
+        if not 0 <= cpu <= 4095:
+            raise ValueError(f"expected a CPU number, 0 or more, not {cpu}")
+    return cpus if isinstance(value, list) else cpus[0]
+
+
+def _frame_length(value: Any) -> int:
+    """One length; as the key of a mix it may be a string of digits (that is how JSON writes it)."""
+    if isinstance(value, str) and not value.isdigit():
+        raise ValueError(f"expected a frame length in bytes with FCS, or imix, not {value!r}")
+    length = int(_whole(int(value) if isinstance(value, str) and len(value) < 10 else value))
+    if not MIN_FRAME_BYTES <= length <= MAX_FRAME_BYTES:
+        raise ValueError(f"a frame has {MIN_FRAME_BYTES} to {MAX_FRAME_BYTES} bytes with FCS, not {value}")
+    return length
+
+
 def _frame_bytes(value: Any) -> Any:
     if value == "imix":
         return dict(IMIX)
-    mix = value if isinstance(value, dict) else {value: 1.0}
-    if not mix or len(mix) > 16:
+    if isinstance(value, list):
+        raise ValueError("expected one size, imix, or sizes with weights such as {64: 7, 1518: 1}")
+    if not isinstance(value, dict):
+        if isinstance(value, str):
+            raise ValueError(f"expected a frame length in bytes with FCS, or imix, not {value!r}")
+        return _frame_length(value)
+    if not 1 <= len(value) <= 16:
         raise ValueError("expected one size, imix, or 1 to 16 sizes with weights")
-    for size, weight in mix.items():
-        if isinstance(size, str):
-            raise ValueError(f"expected a frame length in bytes with FCS, or imix, not {size!r}")
-        if not MIN_FRAME_BYTES <= _whole(size) <= MAX_FRAME_BYTES:
-            raise ValueError(f"a frame has {MIN_FRAME_BYTES} to {MAX_FRAME_BYTES} bytes with FCS, not {size}")
+    mix = {}
+    for size, weight in value.items():
         if _finite(weight) <= 0:
             raise ValueError(f"the weight of size {size} must be above 0, not {weight}")
-    return {_whole(size): float(weight) for size, weight in mix.items()} if isinstance(value, dict) else _whole(value)
+        mix[_frame_length(size)] = float(weight)
+    return mix
 
 
 Name = Annotated[str, BeforeValidator(_name)]
+
+
+Place = tuple[str | int, ...]
+"""Path of a field, part by part; items of lists by number."""
+
+
+class Places:
+    """Where fields were written. Two scenarios that differ only in that are equal."""
+
+    def __call__(self, path: Place) -> str:
+        """'file:line' or the --set that wrote a field; nothing if that is not known."""
+        del path
+        return ""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Places)
+
+    def __hash__(self) -> int:
+        return 0
 
 
 class Section(BaseModel):
@@ -90,7 +138,7 @@ class Nic(Section):
     model: Name | None = None
     queues: Annotated[Count, Field(ge=1, le=16)] = 8
     ring_descriptors: Annotated[Count, Field(ge=1)] | None = None
-    irq_cpus: Cpu | list[Cpu] = 7
+    irq_cpus: Annotated[int | list[int], BeforeValidator(_cpus)] = 7
     drop_en: bool = False
     moderation: Literal["adaptive", "fixed"] = "adaptive"
     moderation_us: Annotated[Number, Field(ge=0, le=1000)] = 50.0
@@ -116,12 +164,12 @@ class Traffic(Section):
 
     source: Literal["pktgen", "cbr", "poisson", "on_off", "pcap"] = "pktgen"
     generators: Annotated[Count, Field(ge=1, le=16)] = 5
-    offered_kpps: Annotated[Number, Field(gt=0, le=200_000)] | None = None
-    generator_mbps: Positive = 600.0
+    offered_kpps: Annotated[Number, Field(ge=1e-6, le=200_000)] | None = None
+    generator_mbps: Mbps = 600.0
     generator_frame_bytes: Annotated[Count, Field(ge=MIN_FRAME_BYTES, le=MAX_FRAME_BYTES)] = 64
     generator_mbps_means: Literal["wire", "frame", "no_fcs"] = "wire"
-    generator_max_gbps: Positive = 2.0
-    generator_line_gbps: Positive | None = None
+    generator_max_gbps: Gbps = 2.0
+    generator_line_gbps: Gbps | None = None
     frame_bytes: Annotated[int | dict[int, float], BeforeValidator(_frame_bytes)] = 64
     flows: Annotated[Literal["single", "multi"] | int, BeforeValidator(_flows)] = "single"
     train_frames: Annotated[Count, Field(ge=1, le=4096)] | None = None
@@ -130,7 +178,7 @@ class Traffic(Section):
     switch_buffer_kib: Annotated[Number, Field(ge=10, le=2048)] = 1024.0
     switch_honours_pause: bool = False
     pcap: str | None = None
-    speed: Positive = 1.0
+    speed: Annotated[Number, Field(ge=1e-9, le=1e9)] = 1.0
     loop: bool = False
 
 
@@ -139,7 +187,7 @@ class FlowTable(Section):
 
     design: Literal["d_left", "probing"] = "d_left"
     entries: Annotated[Count, Field(ge=1024, le=1 << 23)] = 1 << 23
-    period_s: Positive = 10.0
+    period_s: Annotated[Number, Field(ge=1e-4, le=1e5)] = 10.0
 
 
 class Capture(Section):
@@ -177,7 +225,7 @@ class Measure(Section):
     replications: Annotated[Count, Field(ge=2, le=1000)] = 5
     precision: Annotated[Number, Field(gt=0, le=1)] = 0.01
     warmup_s: Annotated[Number, Field(ge=0, le=10_000)] | None = None
-    limit_s: Annotated[Number, Field(gt=0, le=100_000)] = 20.0
+    limit_s: Annotated[Number, Field(ge=1e-3, le=100_000)] = 20.0
 
 
 class Scenario(Section):
@@ -188,11 +236,22 @@ class Scenario(Section):
     question: str = ""
     hypotheses: list[str] = []
     parameters: str = "e5520-linux-3.2"
-    costs: dict[str, Annotated[Number, Field(ge=0)]] = {}
+    costs: dict[str, Annotated[Number, Field(ge=0, le=1e12)]] = {}
     host: Host = Host()
     traffic: Traffic = Traffic()
     capture: Capture = Capture()
     measure: Measure = Measure()
+    _places: Places = PrivateAttr(default_factory=Places)
+
+    def written_at(self, places: Places) -> Scenario:
+        """The same scenario, which now knows where each of its fields was written."""
+        self._places = places
+        return self
+
+    def mistake(self, path: str, message: str) -> UserError:
+        """An error about one of the fields, with the place where it was written if that is known."""
+        place = self._places(tuple(path.split(".")))
+        return UserError(f"{place}: {path}: {message}" if place else f"{path}: {message}")
 
     @model_validator(mode="after")
     def _check_traffic(self) -> Scenario:
@@ -203,6 +262,8 @@ class Scenario(Section):
             raise ValueError(f"traffic.source: {traffic.source!r} does not read traffic.pcap; set traffic.source=pcap")
         if traffic.source in ("cbr", "poisson", "on_off") and traffic.offered_kpps is None:
             raise ValueError(f"traffic.offered_kpps: source {traffic.source} needs a total rate")
+        if self.measure.warmup_s is not None and self.measure.warmup_s >= self.measure.limit_s:
+            raise ValueError(f"measure.warmup_s: {self.measure.warmup_s} leaves nothing of measure.limit_s, {self.measure.limit_s}")
         entries = self.capture.flow_table.entries
         if entries & (entries - 1):
             raise ValueError(f"capture.flow_table.entries: must be a power of two, not {entries}")

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from simnet.agenda import MAX_CPUS, NEVER
+from simnet.agenda import MAX_CPUS
 from simnet.compiled import jit
 from simnet.kernel.core import CONTEXTS
 from simnet.system.machine import Machine
@@ -44,13 +44,11 @@ ROW = np.dtype([(name, "i8") for name in COUNTERS] + [("paid_ps", "i8", (MAX_CPU
 def fill_row(m: Machine, row: Any) -> None:
     """Write the machine's counters into a row of zeros."""
     link, port = m.link, m.nic.port
-    row.offered = link.offered
-    row.offered_bytes = link.offered_bytes
+    row.offered = link.delivered + link.discarded + link.egress.filled
+    row.offered_bytes = link.delivered_bytes + link.discarded_bytes + link.egress.filled_bytes
     row.switch_discarded = link.discarded
     row.nic_missed = port.missed
     in_flight = link.egress.filled + port.fifo.filled
-    if link.arriving.arrival_ps < NEVER:
-        in_flight += 1
     for q in range(m.nic.queues):
         row.nic_no_descriptor += port.queues[q].no_descriptor
         row.interrupts += m.nic.vectors[q].interrupts

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from simnet.agenda import MAX_CPUS
-from simnet.errors import UserError
 from simnet.params.schema import ParameterSet
 from simnet.scenario.schema import Scenario
 
@@ -53,8 +52,8 @@ def topology_of(scenario: Scenario, params: ParameterSet) -> Topology:
     reader = None if scenario.capture.method == "kernel_module" else scenario.capture.cpu
     for name, cpu in [*(("host.nic.irq_cpus", c) for c in irq_cpus), ("capture.cpu", scenario.capture.cpu)]:
         if cpu >= cpus:
-            raise UserError(f"{name}: there is no CPU {cpu}; {params.name} has CPUs 0 to {cpus - 1}")
+            raise scenario.mistake(name, f"there is no CPU {cpu}; {params.name} has CPUs 0 to {cpus - 1}")
     topology = Topology(host["sockets"], cpus, host["numbering"] == "interleaved", irq_cpus, reader)
     if len(topology.used) > MAX_CPUS:
-        raise UserError(f"host.nic.irq_cpus: {len(topology.used)} CPUs have work; at most {MAX_CPUS} can be simulated")
+        raise scenario.mistake("host.nic.irq_cpus", f"{len(topology.used)} CPUs have work; at most {MAX_CPUS} can be simulated")
     return topology

@@ -26,7 +26,10 @@ GENERATED, REPLAYED = 0, 1
 
 
 class Link(Record):
-    """Everything before the NIC. `arriving` is the next frame on the link; its last bit is in at `arriving.arrival_ps`."""
+    """Everything before the NIC. `arriving` is the next frame on the link; its last bit is in at `arriving.arrival_ps`.
+
+    What was offered is what was `delivered` to the NIC, `discarded` by the switch, or waits in `egress`.
+    """
 
     source: int
     generators: int
@@ -36,9 +39,10 @@ class Link(Record):
     buffer_bytes: int
     honours_pause: int
     paused: int
-    offered: int
-    offered_bytes: int
+    delivered: int
+    delivered_bytes: int
     discarded: int
+    discarded_bytes: int
     arriving: Frame
     egress: FrameQueue
     replay: FrameQueue
@@ -64,12 +68,16 @@ def find_earliest(link: Link) -> None:
 
 @jit
 def next_from_generator(link: Link) -> None:
-    """The frame that just reached the switch is counted; its generator makes the next one."""
-    generator = link.sources[link.earliest]
-    link.offered += 1
-    link.offered_bytes += generator.next.frame_bytes
-    advance(generator)
+    """The generator whose frame has just been taken makes its next one."""
+    advance(link.sources[link.earliest])
     find_earliest(link)
+
+
+@jit
+def discard(link: Link, frame: Frame) -> None:
+    """The switch has no room for the frame."""
+    link.discarded += 1
+    link.discarded_bytes += frame.frame_bytes
 
 
 @jit
@@ -81,7 +89,7 @@ def take_in(link: Link) -> None:
     if queue.filled < queue.slots and waiting_bytes + frame.frame_bytes <= link.buffer_bytes:
         push(queue, frame)
     else:
-        link.discarded += 1
+        discard(link, frame)
     next_from_generator(link)
 
 
@@ -99,7 +107,7 @@ def transmit(link: Link, frame: Frame) -> int:
 def forward(link: Link) -> None:
     """The earliest frame leaves in its turn. Nothing can hold the link up, so the time until it is free tells how much waits before the frame."""
     while link.free_at_ps - link.sources[link.earliest].next.arrival_ps > link.buffer_bytes * link.byte_ps:
-        link.discarded += 1
+        discard(link, link.sources[link.earliest].next)
         next_from_generator(link)
     transmit(link, link.sources[link.earliest].next)
     next_from_generator(link)
@@ -136,8 +144,6 @@ def replay_next(link: Link) -> None:
         return
     copy_frame(link.arriving, first(link.replay))
     pop(link.replay)
-    link.offered += 1
-    link.offered_bytes += link.arriving.frame_bytes
 
 
 @jit
@@ -166,7 +172,7 @@ def start(link: Link) -> None:
     put_next_on_link(link)
 
 
-@cold_jit
+@jit
 def load_replay(link: Link, arrivals_ps: NDArray[np.int64], frame_bytes: NDArray[np.int64], flows: NDArray[np.int64]) -> None:
     """Append packets of a capture file to what is still to be replayed; there must be room."""
     queue = link.replay

@@ -1,0 +1,107 @@
+"""Wiring capture: tap or socket, monitor, flow table."""
+
+from __future__ import annotations
+
+from simnet.agenda import ROTATION
+from simnet.capture.flow_table import D_LEFT, PROBING, recost
+from simnet.capture.monitor import COUNT, FLOW, NULL
+from simnet.capture.socket import MMAP_RING, PF_RING, SKB_QUEUE, Socket
+from simnet.kernel.core import RUNNABLE
+from simnet.scenario.schema import Scenario
+from simnet.system.costing import Costing
+from simnet.system.dispatch import READER
+from simnet.system.machine import Machine
+from simnet.system.receive import TO_SOCKET, TO_TAP
+from simnet.system.tasks import add_task
+from simnet.system.topology import Topology
+from simnet.traffic.frame import QUEUE_FRAMES
+from simnet.units import MAX_FRAME_BYTES, PS_PER_MS, PS_PER_S
+
+UNLIMITED = 1 << 62
+
+
+def _libpcap_frames(snaplen: int) -> int:
+    """Frames in libpcap 1.1.1's ring: 2 MiB of whole blocks, each the smallest 4 KiB * 2^k that holds a frame (pcap-linux.c)."""
+    frame = (snaplen + 32 + 20 + 15) & ~15
+    block = 4096
+    while block < frame:
+        block *= 2
+    return (2 * 1024 * 1024 // frame) // (block // frame) * (block // frame)
+
+
+def _wire_socket(m: Machine, socket: Socket, scenario: Scenario, topology: Topology, costing: Costing) -> None:
+    capture, p = scenario.capture, costing.params
+    irq_cpu, cpu = topology.irq_cpus[0], capture.cpu
+    same_core = cpu in topology.irq_cpus
+    same_socket = topology.socket(cpu) == topology.socket(irq_cpu)
+    socket.limit_bytes = UNLIMITED
+    socket.queue.slots = QUEUE_FRAMES
+    socket.snap_bytes = capture.snaplen_bytes
+    socket.watermark = 1
+    if capture.method == "recv":
+        socket.kind = SKB_QUEUE
+        socket.limit_bytes = capture.receive_buffer_bytes
+        socket.truesize_bytes = round(p["skb_truesize_bytes"])
+        socket.snap_bytes = MAX_FRAME_BYTES
+        ring_bytes = float(capture.receive_buffer_bytes)
+        socket.deliver_ps = costing.ps("stack_cycles", "packet_rcv_cycles", "ip_drop_cycles")
+        socket.copy_ps = costing.ps("clone_cycles")
+        socket.read_ps = costing.ps("recv_cycles")
+        socket.read_line_ps = costing.ps("copy_line_cycles")
+    elif capture.method == "pf_packet":
+        socket.kind = MMAP_RING
+        frames = capture.ring_frames or _libpcap_frames(capture.snaplen_bytes)
+        socket.queue.slots = min(frames, QUEUE_FRAMES)
+        ring_bytes = float(frames * ((capture.snaplen_bytes + 67) & ~15))
+        socket.deliver_ps = costing.ps("stack_cycles", "tpacket_cycles", "ip_drop_cycles")
+        socket.copy_ps = costing.ps("tpacket_copy_cycles", "timestamp_cycles")
+        socket.read_ps = costing.ps("libpcap_read_cycles")
+        socket.poll_timeout_ps = round(capture.poll_timeout_ms * PS_PER_MS)
+    else:
+        socket.kind = PF_RING
+        socket.header_bytes = round(p["pf_ring_header_bytes"])
+        socket.snap_bytes = capture.bucket_bytes
+        ring_bytes = float(capture.slots * ((socket.header_bytes + capture.bucket_bytes + 7) & ~7))
+        socket.limit_bytes = int(ring_bytes)
+        socket.watermark = capture.watermark
+        through_stack = ("stack_cycles", "ip_drop_cycles") if capture.transparent_mode == 0 else ()
+        socket.deliver_ps = costing.ps("pf_ring_cycles", *through_stack)
+        socket.copy_ps = costing.ps("timestamp_cycles")
+        socket.read_ps = costing.ps("pfring_read_cycles")
+        socket.poll_timeout_ps = round(capture.poll_timeout_ms * PS_PER_MS)
+    line = costing.shared_line_ps(ring_bytes, same_core, same_socket)
+    stored = round(line * p["store_exposed"])
+    socket.copy_ps += stored  # the header's line; a line of data each below
+    socket.copy_line_ps = stored + costing.ps("copy_line_cycles")
+    socket.read_ps += round(2 * line)  # header and the frame's first line
+    socket.reader = add_task(m, READER, topology.core(cpu), 0, 0, RUNNABLE)
+
+
+def wire_capture(m: Machine, scenario: Scenario, topology: Topology, costing: Costing) -> None:
+    capture = scenario.capture
+    if capture.method == "kernel_module":
+        m.tap.deliver_ps = costing.ps("stack_cycles", "timestamp_cycles", "clone_cycles", "ip_drop_cycles")
+    else:
+        _wire_socket(m, m.sockets[0], scenario, topology, costing)
+    for q in range(m.nic.queues):
+        m.napis[q].handler = TO_TAP if capture.method == "kernel_module" else TO_SOCKET
+    monitor = m.monitors[0]
+    monitor.kind = {"count": COUNT, "null": NULL, "flow": FLOW}[capture.monitor]
+    monitor.decode_ps = 0 if capture.monitor == "count" else costing.ps("decode_cycles")
+    if capture.monitor == "flow":
+        _wire_flow_table(m, scenario, costing)
+
+
+def _wire_flow_table(m: Machine, scenario: Scenario, costing: Costing) -> None:
+    wanted, table = scenario.capture.flow_table, m.table
+    table.design = D_LEFT if wanted.design == "d_left" else PROBING
+    table.limit = wanted.entries
+    table.bucket_bits = wanted.entries.bit_length() - (3 if table.design == D_LEFT else 1)
+    table.period_ps = round(wanted.period_s * PS_PER_S)
+    table.hash_ps = costing.ps("hash_cycles")
+    table.compare_ps = costing.ps("compare_cycles")
+    table.update_ps = costing.ps("update_cycles")
+    table.insert_ps = costing.ps("insert_cycles")
+    table.overlap = costing.params["miss_overlap"]
+    recost(table, m.memory)
+    m.agenda.due_ps[ROTATION] = table.period_ps

@@ -1,0 +1,107 @@
+"""What a scenario chooses by name: its parameter set, NIC, kernel and capture file. Mistakes name the field and where it was written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from simnet.errors import NotFoundError, UserError, nearest
+from simnet.hardware.models import NIC_MODELS, NicModel
+from simnet.hardware.rss import MAX_REPLAY_FLOWS, toeplitz
+from simnet.kernel.rules import GENERATIONS, Generation
+from simnet.params.schema import ParameterSet, parameter_set
+from simnet.scenario.schema import Scenario
+from simnet.traffic.packets import PacketFile, read_packets, rss_input
+
+
+def resolve(scenario: Scenario) -> ParameterSet:
+    """The scenario's parameter set with its overrides of costs.
+
+    Raises
+    ------
+    UserError
+        If there is no such set or quantity, or a value is out of all reason.
+    """
+    try:
+        params = parameter_set(scenario.parameters)
+    except NotFoundError as error:
+        raise scenario.mistake("parameters", str(error)) from None
+    for name, value in scenario.costs.items():
+        try:
+            params = params.with_value(name, value)
+        except UserError as error:
+            raise scenario.mistake(f"costs.{name}", str(error)) from None
+    return params
+
+
+def nic_model(scenario: Scenario, params: ParameterSet) -> NicModel:
+    """The NIC of the scenario, or of the parameter set's host; checks what the scenario asks of it.
+
+    Raises
+    ------
+    UserError
+        If there is no such model, or it has not so many queues or descriptors.
+    """
+    nic = scenario.host.nic
+    name = nic.model or str(params.host["nic"])
+    if name not in NIC_MODELS:
+        message = f"no model of {name!r}; there are {', '.join(NIC_MODELS)}{nearest(name, NIC_MODELS)}"
+        raise scenario.mistake("host.nic.model", message) if nic.model else params.mistake("host.nic", message)
+    model = NIC_MODELS[name]
+    if nic.queues > model.queues:
+        raise scenario.mistake("host.nic.queues", f"{nic.queues}; the {model.name} has {model.queues}")
+    _, least, most, multiple = model.ring
+    wanted = nic.ring_descriptors
+    if wanted is not None and (not least <= wanted <= most or wanted % multiple):
+        raise scenario.mistake(
+            "host.nic.ring_descriptors", f"{wanted}; {model.driver} allows {least} to {most} in multiples of {multiple}"
+        )
+    if wanted is not None and model.ring_is_power_of_two and wanted & (wanted - 1):
+        raise scenario.mistake("host.nic.ring_descriptors", f"{wanted}; the {model.name} wants a power of two")
+    return model
+
+
+def descriptors_of(scenario: Scenario, model: NicModel) -> int:
+    """Descriptors of each receive ring."""
+    return scenario.host.nic.ring_descriptors or model.ring[0]
+
+
+def generation_of(scenario: Scenario, params: ParameterSet) -> Generation:
+    """The kernel's rule set.
+
+    Raises
+    ------
+    UserError
+        If there is none of this name.
+    """
+    name = scenario.host.kernel or str(params.host["kernel"])
+    if name not in GENERATIONS:
+        message = f"no rule set {name!r}; there are {', '.join(GENERATIONS)}{nearest(name, GENERATIONS)}"
+        raise scenario.mistake("host.kernel", message) if scenario.host.kernel else params.mistake("host.kernel", message)
+    return GENERATIONS[name]
+
+
+def link_gbps(scenario: Scenario, model: NicModel) -> float:
+    """Rate of the link to the host."""
+    return scenario.traffic.link_gbps or model.link_gbps
+
+
+def read_capture(scenario: Scenario, params: ParameterSet) -> PacketFile | None:
+    """The capture file that the scenario replays, if it does; RSS hashes are those of its NIC.
+
+    Raises
+    ------
+    UserError
+        If the file cannot be used.
+    """
+    if scenario.traffic.pcap is None:
+        return None
+    model = nic_model(scenario, params)
+    try:
+        packets = read_packets(
+            Path(scenario.traffic.pcap), lambda flow: toeplitz(model.rss_key, rss_input(flow, model.hashes_udp_ports))
+        )
+    except UserError as error:
+        raise scenario.mistake("traffic.pcap", str(error)) from None
+    if len(packets.flow_hashes) > MAX_REPLAY_FLOWS:
+        raise scenario.mistake("traffic.pcap", f"more than {MAX_REPLAY_FLOWS} flows in {scenario.traffic.pcap}")
+    return packets
