@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from simnet.errors import UserError
+    from simnet.experiment.plan import expected_seconds
     from simnet.experiment.run import run
     from simnet.params.schema import ParameterSet, built_in_sets, parameter_set
     from simnet.results.frames import cores_frame, drops_frame, samples_frame
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 _WHERE = {
     "UserError": "simnet.errors",
+    "expected_seconds": "simnet.experiment.plan",
     "run": "simnet.experiment.run",
     "ParameterSet": "simnet.params.schema",
     "built_in_sets": "simnet.params.schema",
@@ -52,6 +54,7 @@ __all__ = [
     "built_in_sets",
     "cores_frame",
     "drops_frame",
+    "expected_seconds",
     "load",
     "parameter_set",
     "run",

@@ -13,8 +13,9 @@ import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 F = TypeVar("F")
 
@@ -63,12 +64,39 @@ if JIT:
     _COMPLETE: Path | None = CACHE / "complete"
     os.environ["NUMBA_CACHE_DIR"] = str(CACHE)
     import numba
+    import numba.extending
 
     numba.config.CACHE_DIR = str(CACHE)  # type: ignore[attr-defined]  # in case numba was imported before
     _hot: Any = numba.njit(cache=True, nogil=True, forceinline=True)
     _cold: Any = numba.njit(cache=True, nogil=True)
+    from llvmlite import ir
+    from numba.core import cgutils as untyped_cgutils
+    from numba.core import types
+
+    cgutils: Any = untyped_cgutils
+
+    def _prefetch(typing_context: Any, array: Any, index: Any) -> Any:
+        del typing_context
+
+        def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            view = context.make_array(signature.args[0])(context, builder, arguments[0])
+            item = cgutils.get_item_pointer(context, builder, signature.args[0], view, [arguments[1]], wraparound=False)
+            byte, word = ir.IntType(8).as_pointer(), ir.IntType(32)
+            kind = ir.FunctionType(ir.VoidType(), [byte, word, word, word])
+            instruction = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+            for_writing, keep_close, data = word(1), word(3), word(1)
+            builder.call(instruction, [builder.bitcast(item, byte), for_writing, keep_close, data])
+            return context.get_dummy_value()
+
+        return types.void(array, index), emit
+
+    prefetch = cast("Callable[[Any, int], None]", numba.extending.intrinsic(_prefetch))
+    """Bring the cache line of an array's item closer, because it will be used soon. Has no effect on any result."""
 else:
     _COMPLETE = None
+
+    def prefetch(array: Any, index: int) -> None:
+        """Nothing to bring closer."""
 
     def _hot(function: Any) -> Any:
         return function

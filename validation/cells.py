@@ -18,11 +18,13 @@ Question = tuple[str, Mapping[str, Any]]
 def run_cells(questions: Mapping[Key, Question], progress: Progress, seed: int = 1) -> dict[Key, simnet.Result]:
     """Run every scenario; the order of the answers is that of the questions, whatever finishes first."""
     scenarios = {key: simnet.load(name, settings) for key, (name, settings) in questions.items()}
+    longest_first = sorted(scenarios, key=lambda key: -simnet.expected_seconds(scenarios[key]))
     pool = ThreadPoolExecutor(max_workers=os.cpu_count() or 1)
     try:
-        futures = {pool.submit(simnet.run, scenario, seed=seed, workers=1): key for key, scenario in scenarios.items()}
+        futures = {pool.submit(simnet.run, scenarios[key], seed=seed, workers=1): key for key in longest_first}
         for done, future in enumerate(as_completed(futures)):
             progress(str(futures[future]), done / len(futures))
-        return {key: future.result() for future, key in futures.items()}
+        answers = {key: future.result() for future, key in futures.items()}
+        return {key: answers[key] for key in questions}
     finally:
         pool.shutdown(wait=False, cancel_futures=True)

@@ -16,7 +16,7 @@ much of the table is in use. Left out: the cost of the reader that empties table
 
 from __future__ import annotations
 
-from simnet.compiled import cold_jit, jit
+from simnet.compiled import cold_jit, jit, prefetch
 from simnet.hardware.memory import LINE_BYTES, PAGE_BYTES, Memory, line_ps, translation_ps
 from simnet.records import Array, Record, int64, many
 
@@ -201,6 +201,14 @@ def probing_update(table: FlowTable, flow: int) -> int:
             return cost + table.new_ps + k * (table.compare_ps + table.new_ps) + table.insert_ps
     table.refused += 1
     return cost + (k + 1) * (table.compare_ps + table.new_ps)
+
+
+@jit
+def expect(table: FlowTable, flow: int) -> None:
+    """A packet of `flow` will be counted soon: have the simulator's own memory ready. Changes no result."""
+    if table.design == D_LEFT:
+        prefetch(table.buckets, (left_mix(table, flow) >> REMAINDER_BITS) * SLOTS)
+        prefetch(table.buckets, ((1 << table.bucket_bits) + (right_mix(table, flow) >> REMAINDER_BITS)) * SLOTS)
 
 
 @jit

@@ -10,16 +10,17 @@ from typing import Protocol
 
 import numpy as np
 
-from simnet.capture.flow_table import FlowTable, count_packet
+from simnet.capture.flow_table import FlowTable, count_packet, expect
 from simnet.compiled import jit
 from simnet.hardware.memory import Memory
 from simnet.records import Array, Record, int64, many
-from simnet.traffic.frame import Frame
+from simnet.traffic.frame import Frame, FrameQueue, ahead
 
 COUNT, NULL, FLOW = 0, 1, 2
 
 SUB_BITS = 7
 MAX_MONITORS = 4
+FRAMES_AHEAD = 6
 LATENCY_BINS = 63 << SUB_BITS
 
 
@@ -60,6 +61,14 @@ def monitor_cost(m: HasMonitors, monitor: int, frame: Frame) -> int:
     if m.monitors[monitor].kind == FLOW:
         return m.monitors[monitor].decode_ps + count_packet(m.table, m.memory, frame.flow)
     return m.monitors[monitor].decode_ps
+
+
+@jit
+def expect_frames(m: HasMonitors, monitor: int, queue: FrameQueue, start: int, end: int) -> None:
+    """The frames at these places of a queue will be monitored soon."""
+    if m.monitors[monitor].kind == FLOW:
+        for distance in range(start, min(end, queue.filled)):
+            expect(m.table, ahead(queue, distance).flow)
 
 
 @jit

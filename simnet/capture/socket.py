@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from simnet.capture.monitor import HasMonitors, captured, monitor_cost
+from simnet.capture.monitor import FRAMES_AHEAD, HasMonitors, captured, expect_frames, monitor_cost
 from simnet.compiled import jit
 from simnet.hardware.memory import LINE_BYTES
 from simnet.kernel.core import HasCores
@@ -109,6 +109,7 @@ def end_delivery(m: HasSockets, s: int, frame: Frame, core: int, now: int) -> in
 def begin_reading(m: HasSockets, socket: Socket) -> int:
     """The process takes the first frame of the queue; it stays there until it is done. Returns the cost of reading and monitoring it."""
     frame = first(socket.queue)
+    expect_frames(m, socket.monitor, socket.queue, FRAMES_AHEAD, FRAMES_AHEAD + 1)
     return socket.read_ps + copied_lines(socket, frame) * socket.read_line_ps + monitor_cost(m, socket.monitor, frame)
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from simnet.params.schema import ParameterSet
 from simnet.scenario.schema import Scenario
+from simnet.system.choices import resolve
 from simnet.system.topology import topology_of
 from simnet.units import PS_PER_S
 
@@ -38,6 +39,12 @@ def paper_times() -> list[int]:
     return [i * PAPER_SAMPLE_S * PS_PER_S for i in range(1, PAPER_SECONDS // PAPER_SAMPLE_S + 1)]
 
 
+def expected_seconds(scenario: Scenario) -> float:
+    """Simulated seconds that a scenario will take at least: what a sweep sorts by, longest first."""
+    plan = plan_of(scenario, resolve(scenario), scenario.traffic.offered_kpps)
+    return scenario.measure.replications * max(plan.pilot_ps, plan.period_ps) / PS_PER_S
+
+
 def plan_of(scenario: Scenario, params: ParameterSet, offered_kpps: float | None) -> Plan:
     """Pilot, limit and period of a scenario under the adaptive protocol."""
     topology = topology_of(scenario, params)
@@ -51,5 +58,5 @@ def plan_of(scenario: Scenario, params: ParameterSet, offered_kpps: float | None
         scenario.traffic.flows == "multi" or (isinstance(scenario.traffic.flows, int) and scenario.traffic.flows > MANY_FLOWS)
     ):
         period_s = scenario.capture.flow_table.period_s
-    pilot_s = min(pilot_s, limit_s, period_s or limit_s)
+    pilot_s = min(pilot_s, limit_s, period_s / 20 if period_s else limit_s)
     return Plan(round(pilot_s * PS_PER_S), round(limit_s * PS_PER_S), round(period_s * PS_PER_S))

@@ -14,7 +14,7 @@ from simnet.compiled import jit
 from simnet.hardware.cpu import Cpu, send_vector
 from simnet.hardware.moderation import Moderation, interval_ps
 from simnet.hardware.packet_buffer import PacketBuffer, RxQueue, refill, store
-from simnet.hardware.rss import MAX_QUEUES, Rss, rx_queue_of
+from simnet.hardware.rss import MAX_QUEUES, Rss
 from simnet.records import Array, Record, many
 from simnet.traffic.switch import Link, pause, put_next_on_link, resume
 
@@ -59,8 +59,7 @@ def admit(m: HasNic, now: int) -> None:
         frame = link.arriving
         link.delivered += 1
         link.delivered_bytes += frame.frame_bytes
-        frame.rx_queue = rx_queue_of(m.nic.rss, frame.flow)
-        store(m.nic.port, frame)
+        store(m.nic.port, m.nic.rss, frame)
         if link.honours_pause and m.nic.port.fifo.filled_bytes >= m.nic.xoff_bytes:
             pause(link)
         put_next_on_link(link)
@@ -69,7 +68,7 @@ def admit(m: HasNic, now: int) -> None:
 @jit
 def give_back(m: HasNic, queue: RxQueue, now: int) -> None:
     """The driver writes the tail register: cleaned descriptors are posted again."""
-    refill(m.nic.port, queue)
+    refill(m.nic.port, m.nic.rss, queue)
     if m.link.paused and m.nic.port.fifo.filled_bytes <= m.nic.xon_bytes:
         resume(m.link, now)
         act_by(m.agenda, NIC, m.link.arriving.arrival_ps)

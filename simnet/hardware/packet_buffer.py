@@ -10,7 +10,7 @@ bottleneck for one port), per-frame overhead in the buffer.
 from __future__ import annotations
 
 from simnet.compiled import jit
-from simnet.hardware.rss import MAX_QUEUES
+from simnet.hardware.rss import MAX_QUEUES, Rss, rx_queue_of
 from simnet.records import Array, Record, many
 from simnet.traffic.frame import Frame, FrameQueue, first, pop, push
 
@@ -42,29 +42,32 @@ def write_back(queue: RxQueue, frame: Frame) -> None:
 
 
 @jit
-def store(port: PacketBuffer, frame: Frame) -> None:
+def store(port: PacketBuffer, rss: Rss, frame: Frame) -> None:
     """A frame has arrived: into its ring, into the buffer, or lost."""
-    queue = port.queues[frame.rx_queue]
     fifo = port.fifo
-    if queue.posted > 0 and fifo.filled == 0:
-        write_back(queue, frame)
-    elif port.drop_en:
-        queue.no_descriptor += 1
-    elif fifo.filled_bytes + frame.frame_bytes <= port.buffer_bytes and fifo.filled < fifo.slots:
+    if fifo.filled == 0:
+        queue = port.queues[rx_queue_of(rss, frame.flow)]
+        if queue.posted > 0:
+            write_back(queue, frame)
+            return
+        if port.drop_en:
+            queue.no_descriptor += 1
+            return
+    if fifo.filled_bytes + frame.frame_bytes <= port.buffer_bytes and fifo.filled < fifo.slots:
         push(fifo, frame)
     else:
         port.missed += 1
 
 
 @jit
-def refill(port: PacketBuffer, queue: RxQueue) -> None:
+def refill(port: PacketBuffer, rss: Rss, queue: RxQueue) -> None:
     """The driver posts its cleaned descriptors; frames that waited for them move on, in order."""
     queue.posted += queue.cleaned
     queue.cleaned = 0
     fifo = port.fifo
     while fifo.filled > 0:
         frame = first(fifo)
-        waiting_for = port.queues[frame.rx_queue]
+        waiting_for = port.queues[rx_queue_of(rss, frame.flow)]
         if waiting_for.posted == 0:
             return
         write_back(waiting_for, frame)

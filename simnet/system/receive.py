@@ -7,6 +7,7 @@ A frame's cost is named when the poll gets to it: the driver's part, then the ha
 from __future__ import annotations
 
 from simnet.capture.kernel_tap import begin_tap, end_tap
+from simnet.capture.monitor import FRAMES_AHEAD, expect_frames
 from simnet.capture.socket import begin_delivery, end_delivery
 from simnet.compiled import jit
 from simnet.kernel.core import account
@@ -23,6 +24,7 @@ TO_TAP, TO_SOCKET = 0, 1
 def begin_frame(m: Machine, napi: Napi, frame: Frame) -> int:
     """Cost of a frame from descriptor to handler."""
     if napi.handler == TO_TAP:
+        expect_frames(m, m.tap.monitor, m.nic.port.queues[napi.queue].ring, FRAMES_AHEAD, FRAMES_AHEAD + 1)
         return m.costs.receive_ps + begin_tap(m, frame)
     return m.costs.receive_ps + begin_delivery(m.sockets[napi.subject], frame)
 
@@ -45,6 +47,8 @@ def poll(m: Machine, c: int, now: int) -> int:
         finish_frame(m, napi, now)
         if follow_up > 0:
             return follow_up
+    if napi.handler == TO_TAP and not napi.begun:
+        expect_frames(m, m.tap.monitor, m.nic.port.queues[napi.queue].ring, 0, FRAMES_AHEAD)
     step = poll_step(m, c, now)
     if step == FRAME_READY:
         return begin_frame(m, napi, frame_in_hand(m, napi))

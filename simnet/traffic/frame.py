@@ -13,13 +13,12 @@ class Frame(Record):
     """Identity of a frame on its way through the host.
 
     `arrival_ps` is when its last bit reached the NIC (before that: the switch); `flow` numbers its five-tuple (see
-    `traffic.flows`); `frame_bytes` includes the FCS; `rx_queue` is where RSS sends it.
+    `traffic.flows`); `frame_bytes` includes the FCS.
     """
 
     arrival_ps: int
     flow: int
     frame_bytes: int
-    rx_queue: int
 
 
 class FrameQueue(Record):
@@ -38,7 +37,6 @@ def copy_frame(to: Frame, frame: Frame) -> None:
     to.arrival_ps = frame.arrival_ps
     to.flow = frame.flow
     to.frame_bytes = frame.frame_bytes
-    to.rx_queue = frame.rx_queue
 
 
 @jit
@@ -56,6 +54,15 @@ def push(queue: FrameQueue, frame: Frame) -> None:
 def first(queue: FrameQueue) -> Frame:
     """The frame at the head, still in the queue."""
     return queue.frames[queue.head]
+
+
+@jit
+def ahead(queue: FrameQueue, distance: int) -> Frame:
+    """The frame that comes `distance` after the head; there must be one."""
+    at = queue.head + distance
+    if at >= queue.slots:
+        at -= queue.slots
+    return queue.frames[at]
 
 
 @jit
