@@ -97,7 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.print_help()
         return EXIT_USER
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # nothing here multiplies matrices; starting its threads costs time
-    gc.disable()  # importing makes many objects and hardly any garbage
+    gc.set_threshold(100_000)  # importing makes many objects and hardly any garbage
     try:
         return _run(options)
     except KeyboardInterrupt:

@@ -43,8 +43,20 @@ def _open(name_or_path: str) -> Document:
     return parse(text, f"scenario {name_or_path}")
 
 
+BUILT_IN = "builtin:"
+
+
+def data_file(path: str) -> Path:
+    """The file that a scenario names: `builtin:folder/file` comes with simnet, like the built-in scenarios."""
+    if path.startswith(BUILT_IN):
+        return Path(str(resources.files("scenarios"))) / path.removeprefix(BUILT_IN)
+    return Path(path)
+
+
 def beside(document_name: str, path: str) -> str:
     """A path as written in a file: relative to the file's folder."""
+    if path.startswith(BUILT_IN):
+        return path
     return os.path.join(os.path.dirname(document_name), path) if document_name.endswith(_SUFFIXES) else path
 
 

@@ -159,7 +159,8 @@ class Traffic(Section):
 
     pktgen generators are limited in packets/s (`generator_mbps` at `generator_frame_bytes`, counted as `generator_mbps_means`, unless `offered_kpps`
     is given) and in bits/s (`generator_max_gbps`, wire). `frame_bytes`: with FCS; one size, `imix`, or sizes with weights. `train_frames`:
-    frames sent back to back (1; on_off: a geometric number with mean 32).
+    frames sent back to back (1; on_off: a geometric number with mean 32). `pcap`: a path, relative to the file that names it, or
+    `builtin:folder/file` for one that comes with simnet.
     """
 
     source: Literal["pktgen", "cbr", "poisson", "on_off", "pcap"] = "pktgen"

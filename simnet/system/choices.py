@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from simnet.errors import NotFoundError, UserError, nearest
 from simnet.hardware.models import NIC_MODELS, NicModel
 from simnet.hardware.rss import MAX_REPLAY_FLOWS, toeplitz
 from simnet.kernel.rules import GENERATIONS, Generation
 from simnet.params.schema import ParameterSet, parameter_set
+from simnet.scenario.loading import data_file
 from simnet.scenario.schema import Scenario
 from simnet.traffic.packets import PacketFile, read_packets, rss_input
 
@@ -98,7 +97,7 @@ def read_capture(scenario: Scenario, params: ParameterSet) -> PacketFile | None:
     model = nic_model(scenario, params)
     try:
         packets = read_packets(
-            Path(scenario.traffic.pcap), lambda flow: toeplitz(model.rss_key, rss_input(flow, model.hashes_udp_ports))
+            data_file(scenario.traffic.pcap), lambda flow: toeplitz(model.rss_key, rss_input(flow, model.hashes_udp_ports))
         )
     except UserError as error:
         raise scenario.mistake("traffic.pcap", str(error)) from None

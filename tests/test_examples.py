@@ -1,0 +1,51 @@
+"""The examples of the documentation are programs: they are run here as they are printed."""
+
+from __future__ import annotations
+
+import doctest
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import simnet
+from simnet.cli import main
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+RUN_ELSEWHERE = ("simnet validate", "python -m")
+"""Long checks: `validate` has its own tests and runs in .ci/run, benchmarks are not for tests."""
+
+
+def shell_lines() -> list[str]:
+    """Every command in a block marked as shell."""
+    blocks = [block for page in PAGES for block in re.findall(r"```sh\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)]
+    return [line.partition(" #")[0].strip() for block in blocks for line in block.splitlines() if line.strip()]
+
+
+@pytest.mark.parametrize("line", [line for line in shell_lines() if not line.startswith(RUN_ELSEWHERE)])
+def test_commands_of_the_documentation_succeed(line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program, *arguments = shlex.split(line)
+    assert program == "simnet"
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 0
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_python_examples_print_what_they_say(page: Path) -> None:
+    assert doctest.testfile(str(page), module_relative=False).failed == 0
+
+
+def test_the_example_of_the_package_is_true() -> None:
+    tried = doctest.testmod(simnet)
+    assert tried.attempted > 0
+    assert tried.failed == 0
+
+
+def test_scenarios_of_the_documentation_load(tmp_path: Path) -> None:
+    blocks = [block for page in PAGES for block in re.findall(r"```yaml\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)]
+    assert blocks
+    for block in blocks:
+        file = tmp_path / "example.yaml"
+        file.write_text(block, encoding="utf-8")
+        assert simnet.load(str(file)).title
