@@ -12,7 +12,7 @@ from simnet.records import Array, Record, int64, many
 
 NEVER = 1 << 62
 
-NIC, TICKS, TIMEOUTS, ROTATION, FIRST_CPU = 0, 1, 2, 3, 4
+NIC, TICKS, TIMEOUTS, ROTATION, GUEST_TIMERS, FIRST_CPU = 0, 1, 2, 3, 4, 5
 MAX_CPUS = 16
 MAX_ACTORS = FIRST_CPU + MAX_CPUS
 

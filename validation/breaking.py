@@ -54,7 +54,6 @@ MUTANTS = (
     Mutant("nine rounds instead of ten", "simnet/kernel/rules.py", "max_restart: int = 10", "max_restart: int = 9"),
     Mutant("ksoftirqd's wake-up is lost", "simnet/kernel/softirq.py", "return wake_up(m, core.ksoftirqd, c, now)", "return 0"),
     Mutant("a poll that is done leaves its vector masked", "simnet/kernel/driver.py", "        unmask(m, napi.queue, now)\n", ""),
-    Mutant("a vector does not mask itself", "simnet/hardware/nic.py", "vector.masked = 1", "vector.masked = 0"),
     Mutant("descriptors go back in batches of 15", "simnet/kernel/driver.py", "queue.cleaned >= m.nic.refill_batch", "queue.cleaned >= m.nic.refill_batch - 1"),
     Mutant("one packet more fits the packet buffer", "simnet/hardware/packet_buffer.py", "<= port.buffer_bytes and", "<= port.buffer_bytes + 64 and"),
     Mutant("the Toeplitz key is off by a bit", "simnet/hardware/rss.py", "width - 32 - i", "width - 31 - i"),

@@ -9,9 +9,10 @@ A step is one piece of the process's work, in the grammar of `kernel.core`.
 
 from __future__ import annotations
 
-from simnet.agenda import NEVER, TIMEOUTS, act_by
+from simnet.agenda import GUEST_TIMERS, NEVER, TIMEOUTS, act_by
 from simnet.capture.socket import SKB_QUEUE, HasSockets, begin_reading, end_reading
 from simnet.compiled import jit
+from simnet.hardware.cpu import PHYSICAL
 from simnet.kernel.core import BLOCKED, IN_SYSTEM, IN_USER
 
 # Phases: looking for a frame, working on one, in poll() or recv() before sleeping, woken up.
@@ -33,7 +34,7 @@ def reader_step(m: HasSockets, i: int, now: int) -> int:
         task.phase = RETURN
         if socket.poll_timeout_ps:
             task.timeout_ps = now + socket.poll_timeout_ps
-            act_by(m.agenda, TIMEOUTS, task.timeout_ps)
+            act_by(m.agenda, TIMEOUTS if m.cpus[task.core].carrier == PHYSICAL else GUEST_TIMERS, task.timeout_ps)
         return BLOCKED
     if socket.queue.filled > 0:
         task.phase = WORK

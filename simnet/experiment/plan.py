@@ -48,7 +48,7 @@ def expected_seconds(scenario: Scenario) -> float:
 def plan_of(scenario: Scenario, params: ParameterSet, offered_kpps: float | None) -> Plan:
     """Pilot, limit and period of a scenario under the adaptive protocol."""
     topology = topology_of(scenario, params)
-    shared = topology.reader_cpu in topology.irq_cpus
+    shared = topology.reading in topology.receiving or topology.has_guest
     pilot_s = SHARED_PILOT_S if shared else QUICK_PILOT_S
     if offered_kpps:
         pilot_s = max(pilot_s, PILOT_FRAMES / (offered_kpps * 1000))

@@ -22,11 +22,15 @@ TIMER_VECTOR, TIMEOUT_VECTOR, RESCHEDULE_VECTOR, FIRST_DEVICE_VECTOR = 0, 1, 2, 
 
 
 class Cpu(Record):
-    """`carrier` is the task that carries a virtual processor, PHYSICAL for a real one."""
+    """`carrier` is the task that carries a virtual processor, PHYSICAL for a real one.
+
+    `icr`: the processors that a virtual one has written to its interrupt command register and nobody has interrupted yet.
+    """
 
     number: int
     carrier: int
     irr: int
+    icr: int
     interrupts: int
     c_states: int
     exit_latency_ps: Array[int] = many(int, MAX_C_STATES)

@@ -17,6 +17,7 @@ from simnet.records import Array, Record, many
 
 BLOCKED = -1
 ENTER_GUEST = -2
+LEAVE_GUEST = -7
 
 # What a core is doing; the order is the priority.
 IDLE, WAKING, TASK, SWITCH, SOFTIRQ, HARDIRQ, EXIT = 0, 1, 2, 3, 4, 5, 6
@@ -61,7 +62,7 @@ class SoftirqRun(Record):
     """State of __do_softirq and of net_rx_action inside it.
 
     `runner` says who runs it; `active` softirqs are being served, `pending` ones are raised; `napi` is being polled and has done `work` of its
-    weight; `left_ps` belongs to an interrupted piece.
+    weight; `transmits`: a packet that NET_TX moves is being paid for; `left_ps` belongs to an interrupted piece.
     """
 
     runner: int
@@ -73,6 +74,7 @@ class SoftirqRun(Record):
     budget: int
     net_rx_limit_ps: int
     napi: int
+    transmits: int
     left_ps: int
     polled_head: int
     polled_count: int
@@ -83,9 +85,10 @@ class SoftirqRun(Record):
 class Core(Record):
     """One core. `at` is the core whose work is being paid: itself, or the virtual one of the vCPU it runs.
 
-    `nr_running` tasks are runnable, the current one included. `left_ps` is what is left of a piece that the core itself does not interrupt, but its host does.
+    `kernel` is the number of its kernel's rules: the host's or the guest's. `nr_running` tasks are runnable, the current one included. `left_ps` is what is left of a piece that the core itself does not interrupt, but its host does.
     """
 
+    kernel: int
     level: int
     context: int
     at: int
@@ -109,12 +112,18 @@ class HasCores(Protocol):
 
     agenda: Agenda
     costs: Costs
-    rules: Rules
+    rules: Array[Rules]
     boot_ps: int
     task_count: int
     cpus: Array[Cpu]
     cores: Array[Core]
     tasks: Array[Task]
+
+
+@jit
+def rules_of(m: HasCores, c: int) -> Rules:
+    """The rules of the kernel that runs on core `c`."""
+    return m.rules[m.cores[c].kernel]
 
 
 @jit

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from simnet.agenda import NEVER, TICKS, TIMEOUTS
 from simnet.compiled import cold_jit, jit
-from simnet.hardware.cpu import FIRST_DEVICE_VECTOR, RESCHEDULE_VECTOR, TIMEOUT_VECTOR, TIMER_VECTOR, send_vector
-from simnet.kernel.core import IDLE, SLEEPING, TIMER_SOFTIRQ
+from simnet.hardware.cpu import FIRST_DEVICE_VECTOR, PHYSICAL, RESCHEDULE_VECTOR, TIMEOUT_VECTOR, TIMER_VECTOR, send_vector
+from simnet.kernel.core import IDLE, SLEEPING, TIMER_SOFTIRQ, rules_of
 from simnet.kernel.napi import HasNapi, napi_schedule
 from simnet.kernel.sched import check_preempt_tick, wake_up
 from simnet.kernel.softirq import raise_softirq
@@ -56,7 +56,7 @@ def ticks_fire(m: HasNapi, physical: int, now: int) -> None:
     for c in range(physical):
         core = m.cores[c]
         if core.next_tick_ps <= now:
-            core.next_tick_ps += m.rules.tick_ps
+            core.next_tick_ps += rules_of(m, c).tick_ps
             if core.level != IDLE or m.cpus[c].irr != 0:
                 send_vector(m, c, TIMER_VECTOR, now)
         following = min(following, core.next_tick_ps)
@@ -65,10 +65,12 @@ def ticks_fire(m: HasNapi, physical: int, now: int) -> None:
 
 @cold_jit
 def timeouts_fire(m: HasNapi, now: int) -> None:
-    """The processors of sleepers whose time-out has passed are interrupted."""
+    """The physical processors of sleepers whose time-out has passed are interrupted."""
     following = NEVER
     for i in range(m.task_count):
         task = m.tasks[i]
+        if m.cpus[task.core].carrier != PHYSICAL:
+            continue
         if task.timeout_ps <= now:
             if task.state == SLEEPING:
                 send_vector(m, task.core, TIMEOUT_VECTOR, now)

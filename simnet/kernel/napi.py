@@ -23,6 +23,7 @@ class Napi(Record):
     kind: int
     queue: int
     handler: int
+    scheduled: int
     subject: int
     weight: int
     returns_work_done: int
@@ -44,6 +45,9 @@ class HasNapi(HasCores, Protocol):
 @jit
 def napi_schedule(m: HasNapi, c: int, n: int) -> None:
     """Put a context at the tail of core `c`'s poll list and raise NET_RX."""
+    if m.napis[n].scheduled:  # napi_schedule_prep
+        return
+    m.napis[n].scheduled = 1
     append(m.cores[c].softirq, n)
     raise_softirq(m, c, NET_RX_SOFTIRQ)
 
@@ -79,8 +83,9 @@ def poll_returns(m: HasNapi, c: int, complete: bool) -> None:
     if not complete:
         append(run, n)
         returned = napi.weight
-    elif not napi.returns_work_done:
-        returned = 0
+    else:
+        napi.scheduled = 0
+        returned = napi.work if napi.returns_work_done else 0
     run.budget -= returned
     napi.polls += 1
     napi.packets += napi.work

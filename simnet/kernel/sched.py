@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from simnet.agenda import FIRST_CPU, act_by
 from simnet.compiled import cold_jit, jit
-from simnet.hardware.cpu import RESCHEDULE_VECTOR
-from simnet.kernel.core import IDLE, NOBODY, RUNNABLE, SLEEPING, WOKEN, HasCores
+from simnet.hardware.cpu import PHYSICAL, RESCHEDULE_VECTOR
+from simnet.kernel.core import IDLE, NOBODY, RUNNABLE, SLEEPING, WOKEN, HasCores, rules_of
 
 
 @cold_jit
@@ -57,23 +57,23 @@ def update_curr(m: HasCores, c: int, now: int) -> None:
 @cold_jit
 def check_preempt_tick(m: HasCores, c: int, now: int) -> None:
     """scheduler_tick: the current task has had its slice, or another is too far behind (task_tick_fair)."""
-    core = m.cores[c]
+    core, rules = m.cores[c], rules_of(m, c)
     update_curr(m, c, now)
     other = leftmost(m, c)
     if core.curr < 0 or other < 0:
         return
     task = m.tasks[core.curr]
-    slice_ps = max(m.rules.sched_latency_ps // core.nr_running, m.rules.min_granularity_ps)
+    slice_ps = max(rules.sched_latency_ps // core.nr_running, rules.min_granularity_ps)
     ran = task.ran_ps - task.ran_before_ps
     behind = task.vruntime_ps - m.tasks[other].vruntime_ps
-    if ran > slice_ps or (ran >= m.rules.min_granularity_ps and behind > slice_ps):
+    if ran > slice_ps or (ran >= rules.min_granularity_ps and behind > slice_ps):
         core.need_resched = 1
 
 
 @cold_jit
 def enqueue_woken(m: HasCores, c: int, now: int) -> None:
     """Tasks that were woken join the queue of their core (place_entity) and may preempt (check_preempt_wakeup)."""
-    core = m.cores[c]
+    core, rules = m.cores[c], rules_of(m, c)
     core.woken = 0
     update_curr(m, c, now)
     for i in range(m.task_count):
@@ -81,8 +81,8 @@ def enqueue_woken(m: HasCores, c: int, now: int) -> None:
         if task.state == WOKEN and task.core == c:
             task.state = RUNNABLE
             core.nr_running += 1
-            task.vruntime_ps = max(task.vruntime_ps, core.min_vruntime_ps - m.rules.sched_latency_ps // 2)
-            if core.curr >= 0 and m.tasks[core.curr].vruntime_ps - task.vruntime_ps > m.rules.wakeup_granularity_ps:
+            task.vruntime_ps = max(task.vruntime_ps, core.min_vruntime_ps - rules.sched_latency_ps // 2)
+            if core.curr >= 0 and m.tasks[core.curr].vruntime_ps - task.vruntime_ps > rules.wakeup_granularity_ps:
                 core.need_resched = 1
 
 
@@ -98,8 +98,10 @@ def wake_up(m: HasCores, i: int, waker: int, now: int) -> int:
     core.woken = 1
     if task.core == waker:
         enqueue_woken(m, task.core, now)
-    elif m.cpus[task.core].carrier < 0:
+    elif m.cpus[task.core].carrier == PHYSICAL:
         act_by(m.agenda, FIRST_CPU + task.core, now)
+    else:  # a virtual processor writes the interrupt command register, which its hypervisor sees
+        m.cpus[waker].icr |= 1 << task.core
     return m.costs.wake_up_ps
 
 

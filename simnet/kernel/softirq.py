@@ -10,12 +10,12 @@ The rounds are a small machine, one step a call: the clock decides what else hap
 
 from __future__ import annotations
 
-from simnet.compiled import jit
-from simnet.kernel.core import INLINE, NET_RX_SOFTIRQ, NOT_RUNNING, RUNNABLE, TIMER_SOFTIRQ, HasCores
+from simnet.compiled import cold_jit, jit
+from simnet.kernel.core import INLINE, NET_RX_SOFTIRQ, NET_TX_SOFTIRQ, NOT_RUNNING, RUNNABLE, TIMER_SOFTIRQ, HasCores, rules_of
 from simnet.kernel.sched import wake_up
 
-# Phases of a run: between rounds, serving the raised softirqs, in net_rx_action, in a poll, ksoftirqd was woken.
-ROUND, SERVE, NET_RX, POLL, LEAVE = 0, 1, 2, 3, 4
+# Phases of a run: between rounds, serving the raised softirqs, in net_rx_action, in a poll, ksoftirqd was woken, in net_tx_action.
+ROUND, SERVE, NET_RX, POLL, LEAVE, NET_TX = 0, 1, 2, 3, 4, 5
 
 FINISHED = -3
 POLLING = -4
@@ -27,35 +27,42 @@ def raise_softirq(m: HasCores, c: int, softirq: int) -> None:
     m.cores[c].softirq.pending |= softirq
 
 
+@cold_jit
+def raise_softirq_in_process(m: HasCores, c: int, softirq: int, now: int) -> int:
+    """A system call marks a softirq pending on its own core: outside interrupts that wakes ksoftirqd (raise_softirq_irqoff). Returns a cost."""
+    m.cores[c].softirq.pending |= softirq
+    return wake_up(m, m.cores[c].ksoftirqd, c, now)
+
+
 @jit
 def may_run_inline(m: HasCores, c: int) -> bool:
     """irq_exit: may pending softirqs run now, on the stack of whoever was interrupted?"""
     core = m.cores[c]
     if core.softirq.runner != NOT_RUNNING or core.softirq.pending == 0:
         return False
-    return not (m.rules.defers_to_ksoftirqd and m.tasks[core.ksoftirqd].state == RUNNABLE)
+    return not (rules_of(m, c).defers_to_ksoftirqd and m.tasks[core.ksoftirqd].state == RUNNABLE)
 
 
 @jit
 def begin_softirqs(m: HasCores, c: int, runner: int, now: int) -> None:
     """Enter __do_softirq."""
-    run = m.cores[c].softirq
+    run, rules = m.cores[c].softirq, rules_of(m, c)
     run.runner = runner
     run.phase = ROUND
-    run.rounds_left = m.rules.max_restart
-    run.round_limit_ps = now + m.rules.softirq_limit_ps
+    run.rounds_left = rules.max_restart
+    run.round_limit_ps = now + rules.softirq_limit_ps
 
 
 @jit
 def end_of_round(m: HasCores, c: int, now: int) -> int:
     """Another round, or leave the rest to ksoftirqd. Returns a cost."""
-    core = m.cores[c]
+    core, rules = m.cores[c], rules_of(m, c)
     run = core.softirq
     run.rounds_left -= 1
     if (
         run.pending
         and run.rounds_left > 0
-        and (m.rules.softirq_limit_ps == 0 or (now < run.round_limit_ps and not core.need_resched))
+        and (rules.softirq_limit_ps == 0 or (now < run.round_limit_ps and not core.need_resched))
     ):
         run.phase = ROUND
         return 0
@@ -68,14 +75,14 @@ def end_of_round(m: HasCores, c: int, now: int) -> int:
 @jit
 def begin_net_rx(m: HasCores, c: int, now: int) -> None:
     """net_rx_action starts with a fresh budget and time limit."""
-    run = m.cores[c].softirq
+    run, rules = m.cores[c].softirq, rules_of(m, c)
     run.phase = NET_RX
-    run.budget = m.rules.budget
-    if m.rules.net_rx_jiffies:  # time_after(jiffies, start + 2): jiffies must have advanced by three ticks
-        jiffies = (now - m.boot_ps) // m.rules.tick_ps
-        run.net_rx_limit_ps = m.boot_ps + (jiffies + m.rules.net_rx_jiffies + 1) * m.rules.tick_ps
+    run.budget = rules.budget
+    if rules.net_rx_jiffies:  # time_after(jiffies, start + 2): jiffies must have advanced by three ticks
+        jiffies = (now - m.boot_ps) // rules.tick_ps
+        run.net_rx_limit_ps = m.boot_ps + (jiffies + rules.net_rx_jiffies + 1) * rules.tick_ps
     else:
-        run.net_rx_limit_ps = now + m.rules.net_rx_limit_ps
+        run.net_rx_limit_ps = now + rules.net_rx_limit_ps
 
 
 @jit
@@ -94,6 +101,10 @@ def softirq_step(m: HasCores, c: int, now: int) -> int:
         if run.active & TIMER_SOFTIRQ:
             run.active &= ~TIMER_SOFTIRQ
             return m.costs.timer_softirq_ps
+        if run.active & NET_TX_SOFTIRQ:
+            run.active &= ~NET_TX_SOFTIRQ
+            run.phase = NET_TX
+            return m.costs.net_tx_ps
         if run.active & NET_RX_SOFTIRQ:
             run.active &= ~NET_RX_SOFTIRQ
             begin_net_rx(m, c, now)

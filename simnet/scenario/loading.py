@@ -15,7 +15,7 @@ from simnet.errors import NotFoundError, UserError, nearest
 from simnet.scenario.schema import Place, Places, Scenario
 
 _SUFFIXES = (".yaml", ".yml")
-_SECTIONS = ("host", "traffic", "capture", "measure", "costs")
+_SECTIONS = ("host", "guest", "traffic", "capture", "measure", "costs")
 
 
 def built_in_scenarios() -> list[str]:

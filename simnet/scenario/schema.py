@@ -154,6 +154,30 @@ class Host(Section):
     nic: Nic = Nic()
 
 
+class Guest(Section):
+    """A KVM guest that captures in the host's place, behind a bridge and a tap.
+
+    `vcpus`: the CPU of the host that each vCPU is pinned to. `irq_vcpu` takes the interrupts of its virtio NIC; `capture.cpu` is then a vCPU. `io_cpus`: the CPU
+    of QEMU's I/O thread, or several, of which each boot takes one. `backend`: kvm-83 raises INTx interrupts, qemu-kvm-0.12 MSI-X ones. `reads`:
+    `drain` reads the tap until it is empty, `one` one packet a select(). `clock`: acpi_pm and hpet are read by an exit to QEMU.
+    """
+
+    vcpus: Annotated[list[Cpu], Field(min_length=1, max_length=16)] = [1, 3, 5, 7]
+    irq_vcpu: Cpu = 2
+    io_cpus: Annotated[int | list[int], BeforeValidator(_cpus)] = 3
+    kernel: Name | None = None
+    hz: Literal[100, 250, 1000] = 1000
+    backend: Literal["kvm-83", "qemu-kvm-0.12"] = "kvm-83"
+    interrupts: Literal["intx", "msix"] | None = None
+    reads: Literal["drain", "one"] = "drain"
+    queue_entries: Annotated[Count, Field(ge=32, le=1024)] = 256
+    event_index: bool = False
+    clock: Literal["kvm_clock", "tsc", "acpi_pm", "hpet"] = "kvm_clock"
+    tap_queue: Annotated[Count, Field(ge=1, le=10_000)] = 500
+    one_queue: bool = False
+    promiscuous_bridge: bool = True
+
+
 class Traffic(Section):
     """What is sent.
 
@@ -239,6 +263,7 @@ class Scenario(Section):
     parameters: str = "e5520-linux-3.2"
     costs: dict[str, Annotated[Number, Field(ge=0, le=1e12)]] = {}
     host: Host = Host()
+    guest: Guest | None = None
     traffic: Traffic = Traffic()
     capture: Capture = Capture()
     measure: Measure = Measure()
@@ -253,6 +278,25 @@ class Scenario(Section):
         """An error about one of the fields, with the place where it was written if that is known."""
         place = self._places(tuple(path.split(".")))
         return UserError(f"{place}: {path}: {message}" if place else f"{path}: {message}")
+
+    @model_validator(mode="after")
+    def _check_guest(self) -> Scenario:
+        guest = self.guest
+        if guest is None:
+            return self
+        if guest.queue_entries & (guest.queue_entries - 1):
+            raise ValueError(f"guest.queue_entries: a virtqueue has a power of two, not {guest.queue_entries}")
+        for name, cpu in (("guest.irq_vcpu", guest.irq_vcpu), ("capture.cpu", self.capture.cpu)):
+            if cpu >= len(guest.vcpus):
+                raise ValueError(f"{name}: there is no vCPU {cpu}; guest.vcpus pins {len(guest.vcpus)}, 0 to {len(guest.vcpus) - 1}")
+        has = "intx" if guest.backend == "kvm-83" else "msix"
+        if guest.interrupts == "msix" and has == "intx":
+            raise ValueError("guest.interrupts: kvm-83 has no MSI-X for virtio; qemu-kvm-0.12 is the first backend that has")
+        if guest.event_index:
+            raise ValueError(f"guest.event_index: {guest.backend} does not offer it; QEMU 0.15 is the first that does")
+        if self.capture.method == "pf_ring" and self.capture.transparent_mode == 2:
+            raise ValueError("capture.transparent_mode: virtio_net is not PF_RING-aware; in a guest only mode 0 works")
+        return self
 
     @model_validator(mode="after")
     def _check_traffic(self) -> Scenario:

@@ -16,6 +16,7 @@ from simnet.system.tasks import add_task
 from simnet.system.topology import Topology
 from simnet.traffic.frame import QUEUE_FRAMES
 from simnet.units import MAX_FRAME_BYTES, PS_PER_MS, PS_PER_S
+from simnet.virt.virtio_net import VIRTIO_NAPI
 
 UNLIMITED = 1 << 62
 
@@ -31,8 +32,8 @@ def _libpcap_frames(snaplen: int) -> int:
 
 def _wire_socket(m: Machine, socket: Socket, scenario: Scenario, topology: Topology, costing: Costing) -> None:
     capture, p = scenario.capture, costing.params
-    irq_cpu, cpu = topology.irq_cpus[0], capture.cpu
-    same_core = cpu in topology.irq_cpus
+    irq_cpu, cpu = topology.carrier(topology.receiving[-1]), topology.carrier(capture.cpu)
+    same_core = capture.cpu in topology.receiving
     same_socket = topology.socket(cpu) == topology.socket(irq_cpu)
     socket.limit_bytes = UNLIMITED
     socket.queue.slots = QUEUE_FRAMES
@@ -74,7 +75,7 @@ def _wire_socket(m: Machine, socket: Socket, scenario: Scenario, topology: Topol
     socket.copy_ps += stored  # the header's line; a line of data each below
     socket.copy_line_ps = stored + costing.ps("copy_line_cycles")
     socket.read_ps += round(2 * line)  # header and the frame's first line
-    socket.reader = add_task(m, READER, topology.core(cpu), 0, 0, RUNNABLE)
+    socket.reader = add_task(m, READER, topology.working_core(capture.cpu), 0, 0, RUNNABLE)
 
 
 def wire_capture(m: Machine, scenario: Scenario, topology: Topology, costing: Costing) -> None:
@@ -83,7 +84,7 @@ def wire_capture(m: Machine, scenario: Scenario, topology: Topology, costing: Co
         m.tap.deliver_ps = costing.ps("stack_cycles", "timestamp_cycles", "clone_cycles", "ip_drop_cycles")
     else:
         _wire_socket(m, m.sockets[0], scenario, topology, costing)
-    for q in range(m.nic.queues):
+    for q in [VIRTIO_NAPI] if topology.has_guest else range(m.nic.queues):
         m.napis[q].handler = TO_TAP if capture.method == "kernel_module" else TO_SOCKET
     monitor = m.monitors[0]
     monitor.kind = {"count": COUNT, "null": NULL, "flow": FLOW}[capture.monitor]

@@ -64,17 +64,19 @@ def descriptors_of(scenario: Scenario, model: NicModel) -> int:
     return scenario.host.nic.ring_descriptors or model.ring[0]
 
 
-def generation_of(scenario: Scenario, params: ParameterSet) -> Generation:
-    """The kernel's rule set.
+def generation_of(scenario: Scenario, params: ParameterSet, of_guest: str | None = None) -> Generation:
+    """The rule set of the host's kernel, or of the guest's if it names one of its own.
 
     Raises
     ------
     UserError
         If there is none of this name.
     """
-    name = scenario.host.kernel or str(params.host["kernel"])
+    name = of_guest or scenario.host.kernel or str(params.host["kernel"])
     if name not in GENERATIONS:
         message = f"no rule set {name!r}; there are {', '.join(GENERATIONS)}{nearest(name, GENERATIONS)}"
+        if of_guest:
+            raise scenario.mistake("guest.kernel", message)
         raise scenario.mistake("host.kernel", message) if scenario.host.kernel else params.mistake("host.kernel", message)
     return GENERATIONS[name]
 

@@ -7,10 +7,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from simnet.agenda import MAX_CPUS
-from simnet.compiled import jit
+from simnet.compiled import cold_jit, jit
+from simnet.hardware.cpu import MAX_CORES
 from simnet.kernel.core import CONTEXTS
+from simnet.records import int64
 from simnet.system.machine import Machine
+from simnet.virt.qemu import COPY, PUSH
+from simnet.virt.vcpu import EXIT_REASONS
+from simnet.virt.virtio_net import VIRTIO_NAPI
 
 COUNTERS = (
     "offered",
@@ -22,6 +26,8 @@ COUNTERS = (
     "switch_discarded",
     "nic_missed",
     "nic_no_descriptor",
+    "qdisc_dropped",
+    "tap_dropped",
     "socket_dropped",
     "interrupts",
     "polls",
@@ -29,6 +35,10 @@ COUNTERS = (
     "wakeups",
     "context_switches",
     "time_squeezes",
+    "tap_restarts",
+    "mutex_contended",
+    "guest_interrupts",
+    "kicks",
     "table_entries",
     "table_refused",
     "table_lookups",
@@ -37,7 +47,34 @@ COUNTERS = (
 """Names of the first columns of a row; the times of the cores by context follow."""
 
 Rows = NDArray[Any]
-ROW = np.dtype([(name, "i8") for name in COUNTERS] + [("paid_ps", "i8", (MAX_CPUS, len(CONTEXTS)))])
+ROW = np.dtype(
+    [(name, "i8") for name in COUNTERS]
+    + [("paid_ps", "i8", (MAX_CORES, len(CONTEXTS))), ("halted_ps", "i8", (MAX_CORES,)), ("exits", "i8", (len(EXIT_REASONS),))]
+)
+
+
+@cold_jit
+def frames_in_qemu(m: Machine) -> int:
+    """A frame that was read from the tap and is not in the virtqueue yet."""
+    phase = m.tasks[m.qemu.thread].phase
+    return int64(phase == COPY or phase == PUSH)
+
+
+@cold_jit
+def fill_guest(m: Machine, row: Any) -> None:
+    """The part of a row that is about a guest."""
+    row.qdisc_dropped = m.tun.qdisc_dropped
+    row.tap_dropped = m.tun.dropped
+    row.tap_restarts = m.tun.restarts
+    row.mutex_contended = m.mutex.contended
+    row.guest_interrupts = m.qemu.interrupts
+    row.kicks = m.virtio.kicks
+    row.polls += m.napis[VIRTIO_NAPI].polls
+    row.polled_frames += m.napis[VIRTIO_NAPI].packets
+    for c in range(m.physical, m.physical + m.virtual):
+        row.halted_ps[c] = m.vcpus[c].halted_ps
+        for reason in range(len(EXIT_REASONS)):
+            row.exits[reason] += m.vcpus[c].exits[reason]
 
 
 @jit
@@ -55,6 +92,9 @@ def fill_row(m: Machine, row: Any) -> None:
         row.polls += m.napis[q].polls
         row.polled_frames += m.napis[q].packets
         in_flight += port.queues[q].ring.filled
+    if m.virtual:
+        fill_guest(m, row)
+        in_flight += m.tun.readq.filled + m.tun.qdisc.filled + m.virtqueue.used.filled + frames_in_qemu(m)
     for s in range(len(m.sockets)):
         row.socket_dropped += m.sockets[s].dropped
         in_flight += m.sockets[s].queue.filled
@@ -65,7 +105,7 @@ def fill_row(m: Machine, row: Any) -> None:
     for i in range(m.task_count):
         row.wakeups += m.tasks[i].wakeups
     row.in_flight = in_flight
-    for c in range(m.physical):
+    for c in range(m.physical + m.virtual):
         row.context_switches += m.cores[c].switches
         row.time_squeezes += m.cores[c].softirq.time_squeezes
         for context in range(len(m.cores[c].paid_ps)):

@@ -18,7 +18,7 @@ def describe(scenario: Scenario, params: ParameterSet) -> list[tuple[str, str]]:
     m = build(scenario, params, len, packets)
     model, topology, generation = nic_model(scenario, params), topology_of(scenario, params), generation_of(scenario, params)
     rate = nominal_kpps(m)
-    reader = "no process" if topology.reader_cpu is None else f"process on {topology.reader_cpu}"
+    reader = "no process" if topology.reading is None else f"process on {topology.reading}"
     lines = [
         ("NIC", f"{model.name} with {model.driver}, {link_gbps(scenario, model):g} Gbit/s; {model.source}"),
         ("receive rings", f"{m.nic.queues} of {m.nic.port.queues[0].ring.slots} descriptors"),

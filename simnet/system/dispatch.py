@@ -7,7 +7,7 @@ the host descends into it in a loop (ENTER_GUEST), so no compiled function calls
 
 from __future__ import annotations
 
-from simnet.agenda import FIRST_CPU, NEVER, NIC, ROTATION, TICKS, TIMEOUTS
+from simnet.agenda import FIRST_CPU, GUEST_TIMERS, NEVER, NIC, ROTATION, TICKS, TIMEOUTS
 from simnet.capture.flow_table import rotate
 from simnet.capture.reader import reader_step
 from simnet.compiled import jit
@@ -28,6 +28,7 @@ from simnet.kernel.core import (
     IN_SYSTEM,
     IN_USER,
     INLINE,
+    LEAVE_GUEST,
     NOBODY,
     NOT_RUNNING,
     SOFTIRQ,
@@ -35,6 +36,7 @@ from simnet.kernel.core import (
     TASK,
     WAKING,
     account,
+    rules_of,
 )
 from simnet.kernel.interrupts import take_interrupt, ticks_fire, timeouts_fire
 from simnet.kernel.ksoftirqd import ksoftirqd_step
@@ -42,10 +44,12 @@ from simnet.kernel.sched import go_to_sleep, receive_wakeups, schedule
 from simnet.kernel.softirq import FINISHED, begin_softirqs, may_run_inline
 from simnet.system.machine import Machine
 from simnet.system.receive import softirq_work
-from simnet.virt.vcpu import wants_interrupt
+from simnet.virt.interrupts import take_virtual_interrupt
+from simnet.virt.qemu import io_thread_step, vcpu_step
+from simnet.virt.vcpu import EXTERNAL, HLT, IN_GUEST_MODE, guest_timers_fire, is_leaving
 
 # Kinds of tasks.
-KSOFTIRQD_THREAD, READER, HOG, VCPU = 0, 1, 2, 3
+KSOFTIRQD_THREAD, READER, HOG, VCPU, IO_THREAD = 0, 1, 2, 3, 4
 
 
 @jit
@@ -61,9 +65,11 @@ def task_work(m: Machine, c: int, now: int) -> int:
     if task.kind == KSOFTIRQD_THREAD:
         return ksoftirqd_step(m, c, now)
     if task.kind == VCPU:
-        return ENTER_GUEST
+        return vcpu_step(m, m.cores[c].curr, now)
+    if task.kind == IO_THREAD:
+        return io_thread_step(m, m.cores[c].curr, now)
     task.context = IN_USER
-    return m.rules.tick_ps
+    return rules_of(m, c).tick_ps
 
 
 @jit
@@ -72,12 +78,15 @@ def has_just_ended(m: Machine, c: int) -> bool:
     core = m.cores[c]
     if core.level == SOFTIRQ:
         return core.softirq.runner != NOT_RUNNING and core.softirq.left_ps == 0
-    return core.level == TASK and core.curr != NOBODY and m.tasks[core.curr].kind == READER and m.tasks[core.curr].left_ps == 0
+    if core.level != TASK or core.curr == NOBODY or m.tasks[core.curr].left_ps > 0:
+        return False
+    task = m.tasks[core.curr]
+    return task.kind == READER or task.kind == IO_THREAD or (task.kind == VCPU and task.phase != IN_GUEST_MODE)
 
 
 @jit
 def next_work(m: Machine, c: int, now: int) -> int:
-    """The next piece of work of core `c` by priority; sets its level and context. Returns a cost, 0, BLOCKED (idle) or ENTER_GUEST.
+    """The next piece of work of core `c` by priority; sets its level and context. Returns a cost, 0, BLOCKED (idle), ENTER_GUEST or LEAVE_GUEST.
 
     An interrupt that comes just as a piece ends finds its effect done and the next piece begun, with its whole cost left.
     """
@@ -86,10 +95,15 @@ def next_work(m: Machine, c: int, now: int) -> int:
         left = core.left_ps
         core.left_ps = 0
         return left
+    if c >= m.physical:
+        if core.woken:
+            receive_wakeups(m, c, now)
+        if is_leaving(m, c):
+            return LEAVE_GUEST
     if m.cpus[c].irr and not has_just_ended(m, c):
         core.level = HARDIRQ
         core.context = IN_HARDIRQ
-        return take_interrupt(m, c, now)
+        return take_interrupt(m, c, now) if c < m.physical else take_virtual_interrupt(m, c, now)
     if core.level == HARDIRQ and may_run_inline(m, c):
         begin_softirqs(m, c, INLINE, now)
     if core.softirq.runner != NOT_RUNNING:
@@ -135,9 +149,10 @@ def resume(m: Machine, c: int, now: int) -> int:
             at = m.tasks[m.cores[at].curr].subject
             m.cores[at].began_ps = now
             m.cores[c].context = IN_GUEST
-        elif cost == BLOCKED and at != c:  # HLT: the guest's idle loop gives the core back
+        elif at != c and (cost == BLOCKED or cost == LEAVE_GUEST):
+            if cost == BLOCKED:  # the guest's idle loop
+                m.vcpus[at].pending |= 1 << HLT
             account(m.cores[c], now)
-            go_to_sleep(m, m.cores[c].curr, now)
             at = c
         elif cost != 0:
             m.cores[c].at = at
@@ -165,7 +180,7 @@ def is_interrupted(m: Machine, c: int) -> bool:
     level = m.cores[host.at].level
     if level != TASK and level != SOFTIRQ and host.at == c:
         return False
-    return m.cpus[c].irr != 0 or (level == TASK and wants_interrupt(m, c))
+    return m.cpus[c].irr != 0
 
 
 @jit
@@ -211,6 +226,7 @@ def core_fires(m: Machine, c: int, now: int) -> None:
             return
         set_aside(m, c, now)
         if core.at != c:
+            m.vcpus[core.at].exits[EXTERNAL] += 1
             core.at = c
             core.level = EXIT
             core.context = IN_EXITS
@@ -250,5 +266,7 @@ def fire(m: Machine, actor: int, now: int) -> None:
         ticks_fire(m, m.physical, now)
     elif actor == TIMEOUTS:
         timeouts_fire(m, now)
+    elif actor == GUEST_TIMERS:
+        m.agenda.due_ps[GUEST_TIMERS] = guest_timers_fire(m, now)
     else:
         rotation_fires(m, now)

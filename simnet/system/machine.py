@@ -11,13 +11,21 @@ from simnet.hardware.costs import Costs
 from simnet.hardware.cpu import MAX_CORES, Cpu
 from simnet.hardware.memory import Memory
 from simnet.hardware.nic import Nic
+from simnet.kernel.bridge import Bridge
 from simnet.kernel.core import MAX_TASKS, Core, Task
 from simnet.kernel.napi import Napi
 from simnet.kernel.rules import Rules
+from simnet.kernel.tun import Tun
 from simnet.records import Array, Record, many
 from simnet.traffic.switch import Link
+from simnet.virt.mutex import Mutex
+from simnet.virt.qemu import Qemu
+from simnet.virt.vcpu import Vcpu
+from simnet.virt.virtio_net import VirtioNet
+from simnet.virt.virtqueue import Virtqueue
 
 MAX_NAPIS = 32
+MAX_KERNELS = 2
 
 
 class Machine(Record):
@@ -26,9 +34,10 @@ class Machine(Record):
     agenda: Agenda
     boot_ps: int
     physical: int
+    virtual: int
     task_count: int
     costs: Costs
-    rules: Rules
+    rules: Array[Rules] = many(Rules, MAX_KERNELS)
     memory: Memory
     cpus: Array[Cpu] = many(Cpu, MAX_CORES)
     cores: Array[Core] = many(Core, MAX_CORES)
@@ -38,5 +47,12 @@ class Machine(Record):
     monitors: Array[Monitor] = many(Monitor, MAX_MONITORS)
     link: Link
     nic: Nic
+    bridge: Bridge
+    tun: Tun
+    qemu: Qemu
+    mutex: Mutex
+    virtqueue: Virtqueue
+    virtio: VirtioNet
+    vcpus: Array[Vcpu] = many(Vcpu, MAX_CORES)
     sockets: Array[Socket] = many(Socket, MAX_SOCKETS)
     table: FlowTable

@@ -9,24 +9,43 @@ from __future__ import annotations
 from simnet.capture.kernel_tap import begin_tap, end_tap
 from simnet.capture.monitor import FRAMES_AHEAD, expect_frames
 from simnet.capture.socket import begin_delivery, end_delivery
-from simnet.compiled import jit
+from simnet.compiled import cold_jit, jit
+from simnet.kernel.bridge import begin_forward
 from simnet.kernel.core import account
 from simnet.kernel.driver import FRAME_READY, finish_frame, frame_in_hand, poll_step
 from simnet.kernel.napi import Napi
-from simnet.kernel.softirq import FINISHED, POLL, softirq_step
+from simnet.kernel.softirq import FINISHED, NET_TX, POLL, SERVE, softirq_step
+from simnet.kernel.tun import dev_queue_xmit, net_tx_step
 from simnet.system.machine import Machine
-from simnet.traffic.frame import Frame
+from simnet.traffic.frame import Frame, first
+from simnet.virt.vcpu import CLOCK_READ, is_leaving
+from simnet.virt.virtio_net import VIRTIO, finish_virtio_frame, virtnet_poll_step
 
-TO_TAP, TO_SOCKET = 0, 1
+TO_TAP, TO_SOCKET, TO_BRIDGE = 0, 1, 2
+
+
+@cold_jit
+def begin_virtual_frame(m: Machine, c: int, napi: Napi) -> int:
+    """Cost of a frame in the guest, from used entry to handler; its time stamp may leave the guest."""
+    frame = first(m.virtqueue.used)
+    if m.vcpus[c].stamps_exit:
+        m.vcpus[c].pending |= 1 << CLOCK_READ
+    if napi.handler == TO_TAP:
+        return m.virtio.receive_ps + begin_tap(m, frame)
+    return m.virtio.receive_ps + begin_delivery(m.sockets[napi.subject], frame)
 
 
 @jit
-def begin_frame(m: Machine, napi: Napi, frame: Frame) -> int:
+def begin_frame(m: Machine, c: int, napi: Napi) -> int:
     """Cost of a frame from descriptor to handler."""
+    if napi.kind == VIRTIO:
+        return begin_virtual_frame(m, c, napi)
     if napi.handler == TO_TAP:
         expect_frames(m, m.tap.monitor, m.nic.port.queues[napi.queue].ring, FRAMES_AHEAD, FRAMES_AHEAD + 1)
-        return m.costs.receive_ps + begin_tap(m, frame)
-    return m.costs.receive_ps + begin_delivery(m.sockets[napi.subject], frame)
+        return m.costs.receive_ps + begin_tap(m, frame_in_hand(m, napi))
+    if napi.handler == TO_BRIDGE:
+        return m.costs.receive_ps + begin_forward(m)
+    return m.costs.receive_ps + begin_delivery(m.sockets[napi.subject], frame_in_hand(m, napi))
 
 
 @jit
@@ -35,6 +54,8 @@ def end_frame(m: Machine, c: int, napi: Napi, frame: Frame, now: int) -> int:
     if napi.handler == TO_TAP:
         end_tap(m, frame, now)
         return 0
+    if napi.handler == TO_BRIDGE:
+        return dev_queue_xmit(m, frame, c, now)
     return end_delivery(m, napi.subject, frame, c, now)
 
 
@@ -43,16 +64,31 @@ def poll(m: Machine, c: int, now: int) -> int:
     """The next piece of the current poll: the frame just paid for goes up, the next one is taken. Returns a cost or POLL_OVER."""
     napi = m.napis[m.cores[c].softirq.napi]
     if napi.holds_frame:
-        follow_up = end_frame(m, c, napi, frame_in_hand(m, napi), now)
-        finish_frame(m, napi, now)
+        if napi.kind == VIRTIO:
+            follow_up = end_frame(m, c, napi, first(m.virtqueue.used), now) + finish_virtio_frame(m, c, napi)
+        else:
+            follow_up = end_frame(m, c, napi, frame_in_hand(m, napi), now)
+            finish_frame(m, napi, now)
         if follow_up > 0:
             return follow_up
-    if napi.handler == TO_TAP and not napi.begun:
-        expect_frames(m, m.tap.monitor, m.nic.port.queues[napi.queue].ring, 0, FRAMES_AHEAD)
-    step = poll_step(m, c, now)
+    if napi.kind == VIRTIO:
+        step = virtnet_poll_step(m, c, now)
+    else:
+        if napi.handler == TO_TAP and not napi.begun:
+            expect_frames(m, m.tap.monitor, m.nic.port.queues[napi.queue].ring, 0, FRAMES_AHEAD)
+        step = poll_step(m, c, now)
     if step == FRAME_READY:
-        return begin_frame(m, napi, frame_in_hand(m, napi))
+        return begin_frame(m, c, napi)
     return step
+
+
+@cold_jit
+def transmit(m: Machine, c: int, now: int) -> int:
+    """The next piece of net_tx_action. Returns a cost, or 0 when it is over."""
+    cost = net_tx_step(m, c, now)
+    if cost == 0:
+        m.cores[c].softirq.phase = SERVE
+    return cost
 
 
 @jit
@@ -67,7 +103,14 @@ def softirq_work(m: Machine, c: int, now: int) -> int:
         run.left_ps = 0
         return left
     while True:
-        cost = poll(m, c, now) if run.phase == POLL else softirq_step(m, c, now)
+        if run.phase == POLL:
+            cost = poll(m, c, now)
+        elif run.phase == NET_TX:
+            cost = transmit(m, c, now)
+        else:
+            cost = softirq_step(m, c, now)
+        if c >= m.physical and cost != FINISHED and is_leaving(m, c):
+            return max(cost, 0)
         if cost > 0:
             if now + cost >= m.agenda.quiet_until_ps or m.agenda.disturbed or m.cpus[c].irr:
                 return cost

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from simnet.agenda import FIRST_CPU, NEVER
+from simnet.hardware.cpu import PHYSICAL
 from simnet.kernel.core import RUNNABLE
 from simnet.system.machine import Machine
 
@@ -16,5 +17,6 @@ def add_task(m: Machine, kind: int, core: int, subject: int, context: int, state
     task.kind, task.core, task.subject, task.context, task.state = kind, core, subject, context, state
     if state == RUNNABLE:
         m.cores[core].nr_running += 1
-        m.agenda.due_ps[FIRST_CPU + core] = 0
+        if m.cpus[core].carrier == PHYSICAL:
+            m.agenda.due_ps[FIRST_CPU + core] = 0
     return number

@@ -1,4 +1,4 @@
-"""Which CPUs the host has, and which of them a scenario uses."""
+"""Which CPUs host and guest have, and which of them a scenario uses."""
 
 from __future__ import annotations
 
@@ -11,49 +11,81 @@ from simnet.scenario.schema import Scenario
 
 @dataclass(frozen=True)
 class Topology:
-    """CPUs of a host by number. Only the CPUs that a scenario puts work on are simulated, as `used`; the others idle."""
+    """CPUs of a host by number. Only the CPUs that a scenario puts work on are simulated, as `used`; the others idle.
+
+    A guest has vCPUs, each pinned to a CPU of the host (`pins`); `io_cpus` are those on which its I/O thread may be at boot. `irq_cpus` belong to the NIC.
+    `receiving` and `reading` are the CPUs, the guest's if there is one, that run the receive softirq and the capturing process (None: no process).
+    """
 
     sockets: int
     cpus: int
     interleaved: bool
     irq_cpus: tuple[int, ...]
-    reader_cpu: int | None
+    receiving: tuple[int, ...]
+    reading: int | None
+    pins: tuple[int, ...] = ()
+    io_cpus: tuple[int, ...] = ()
+
+    @property
+    def has_guest(self) -> bool:
+        """Is there a guest, which then does the capturing?"""
+        return bool(self.pins)
+
+    @property
+    def working(self) -> tuple[int, ...]:
+        """CPUs that receive for the capture or read it, ascending; the guest's if there is one."""
+        return tuple(sorted({*self.receiving, *(() if self.reading is None else (self.reading,))}))
 
     @property
     def used(self) -> tuple[int, ...]:
-        """CPU numbers with work, ascending: the order of the machine's physical cores."""
-        readers = () if self.reader_cpu is None else (self.reader_cpu,)
-        return tuple(sorted({*self.irq_cpus, *readers}))
+        """CPU numbers of the host with work, ascending: the order of the machine's physical cores."""
+        working = [self.pins[v] for v in self.working] if self.has_guest else self.working
+        return tuple(sorted({*self.irq_cpus, *working, *self.io_cpus}))
 
     def core(self, cpu: int) -> int:
-        """Index among the simulated cores of a CPU number."""
+        """Index among the machine's cores of a CPU of the host."""
         return self.used.index(cpu)
 
+    def working_core(self, cpu: int) -> int:
+        """Index among the machine's cores of one of the `working` CPUs: a virtual core if there is a guest."""
+        return len(self.used) + self.working.index(cpu) if self.has_guest else self.core(cpu)
+
+    def carrier(self, cpu: int) -> int:
+        """The host's CPU below one of the `working` CPUs."""
+        return self.pins[cpu] if self.has_guest else cpu
+
     def socket(self, cpu: int) -> int:
-        """Socket of a CPU."""
+        """Socket of a CPU of the host."""
         return cpu % self.sockets if self.interleaved else cpu * self.sockets // self.cpus
 
-    def cfs_factor(self) -> int:
-        """Factor of the CFS times: 1 + floor(log2(min(CPUs, 8)))."""
-        return min(self.cpus, 8).bit_length()
+
+def cfs_factor(cpus: int) -> int:
+    """Factor of the CFS times: 1 + floor(log2(min(CPUs, 8)))."""
+    return min(cpus, 8).bit_length()
 
 
 def topology_of(scenario: Scenario, params: ParameterSet) -> Topology:
-    """CPUs of the scenario's host.
+    """CPUs of the scenario's host and guest.
 
     Raises
     ------
     UserError
-        If a vector or the process is bound to a CPU that does not exist.
+        If a vector, a vCPU, the I/O thread or the process is bound to a CPU that does not exist.
     """
-    host, nic = params.host, scenario.host.nic
+    host, nic, guest = params.host, scenario.host.nic, scenario.guest
     cpus = host["sockets"] * host["cores_per_socket"]
     irq_cpus = tuple(nic.irq_cpus) if isinstance(nic.irq_cpus, list) else (nic.irq_cpus,) * nic.queues
-    reader = None if scenario.capture.method == "kernel_module" else scenario.capture.cpu
-    for name, cpu in [*(("host.nic.irq_cpus", c) for c in irq_cpus), ("capture.cpu", scenario.capture.cpu)]:
+    io_cpus = () if guest is None else tuple(guest.io_cpus) if isinstance(guest.io_cpus, list) else (guest.io_cpus,)
+    pins = () if guest is None else tuple(guest.vcpus)
+    reading = None if scenario.capture.method == "kernel_module" else scenario.capture.cpu
+    bound = [("host.nic.irq_cpus", c) for c in irq_cpus] + [("guest.vcpus", c) for c in pins] + [("guest.io_cpus", c) for c in io_cpus]
+    if guest is None:
+        bound.append(("capture.cpu", scenario.capture.cpu))
+    for name, cpu in bound:
         if cpu >= cpus:
             raise scenario.mistake(name, f"there is no CPU {cpu}; {params.name} has CPUs 0 to {cpus - 1}")
-    topology = Topology(host["sockets"], cpus, host["numbering"] == "interleaved", irq_cpus, reader)
+    receiving = tuple(sorted(set(irq_cpus))) if guest is None else (guest.irq_vcpu,)
+    topology = Topology(host["sockets"], cpus, host["numbering"] == "interleaved", irq_cpus, receiving, reading, pins, io_cpus)
     if len(topology.used) > MAX_CPUS:
         raise scenario.mistake("host.nic.irq_cpus", f"{len(topology.used)} CPUs have work; at most {MAX_CPUS} can be simulated")
     return topology

@@ -1,0 +1,110 @@
+"""Wiring a guest: bridge and tap, QEMU, virtqueue, vCPUs."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from simnet.agenda import GUEST_TIMERS
+from simnet.kernel.core import IN_GUEST, IN_SYSTEM, NOBODY, RUNNABLE
+from simnet.scenario.schema import Guest, Scenario
+from simnet.system.choices import generation_of
+from simnet.system.core_wiring import fill_rules, wire_core
+from simnet.system.costing import Costing
+from simnet.system.dispatch import IO_THREAD, VCPU
+from simnet.system.machine import Machine
+from simnet.system.receive import TO_BRIDGE
+from simnet.system.tasks import add_task
+from simnet.system.topology import Topology, cfs_factor
+from simnet.traffic.frame import QUEUE_FRAMES
+from simnet.virt.vcpu import CLOCK_READ, EOI, EXIT_REASONS, ICR_WRITE, ISR_READ, KICK, TIMER_WRITE
+from simnet.virt.virtio_net import VIRTIO, VIRTIO_NAPI
+
+HOST, GUEST = 0, 1
+READY_ENTRIES = 17
+"""64 KiB in mergeable buffers of a page each, and one for the header: what virtio_net_can_receive asks for."""
+CROSSING_LINES = 4
+"""Lines of a frame that QEMU has just written and the guest reads first: used entry, descriptor, virtio header, the frame's first line."""
+VIRTIO_WEIGHT = 128
+EXITING_CLOCKS = ("acpi_pm", "hpet")
+
+
+def _wire_host_side(m: Machine, guest: Guest, costing: Costing) -> None:
+    for q in range(m.nic.queues):
+        m.napis[q].handler = TO_BRIDGE
+    m.bridge.forward_ps = costing.ps("stack_cycles", "bridge_cycles")
+    m.bridge.local_ps = costing.ps("clone_cycles", "ip_drop_cycles") if guest.promiscuous_bridge else 0
+    m.costs.net_tx_ps = costing.ps("net_tx_cycles")
+    m.costs.vm_exit_ps = costing.ps("exit_cycles")
+    tun = m.tun
+    tun.limit = guest.tap_queue
+    tun.one_queue = int(guest.one_queue)
+    tun.reader = NOBODY
+    tun.xmit_ps = costing.ps("tap_xmit_cycles")
+    tun.readq.slots = QUEUE_FRAMES
+    tun.qdisc.slots = guest.tap_queue
+
+
+def _wire_qemu(m: Machine, guest: Guest, topology: Topology, costing: Costing, io_cpu: int) -> None:
+    qemu, queue = m.qemu, m.virtqueue
+    m.mutex.holder = NOBODY
+    qemu.drains = int(guest.reads == "drain")
+    qemu.msi_x = int((guest.interrupts or ("intx" if guest.backend == "kvm-83" else "msix")) == "msix")
+    qemu.least_entries = READY_ENTRIES
+    qemu.irq_core = topology.working_core(guest.irq_vcpu)
+    copied = costing.ps("copy_line_cycles")
+    across = topology.socket(io_cpu) != topology.socket(topology.irq_cpus[0])
+    crossing = costing.shared_line_ps(0.0, False, not across) if io_cpu not in topology.irq_cpus else costing.memory.l2_ps
+    qemu.select_ps = costing.ps("select_cycles")
+    qemu.read_ps = costing.ps("tap_read_cycles") + round(2 * crossing)  # the skb's and the frame's first lines
+    qemu.read_line_ps = copied
+    qemu.push_ps = costing.ps("qemu_push_cycles")
+    qemu.push_line_ps = copied
+    qemu.inject_ps = costing.ps("inject_cycles")
+    qemu.thread = add_task(m, IO_THREAD, topology.core(io_cpu), 0, IN_SYSTEM, RUNNABLE)
+    queue.entries = queue.avail_idx = guest.queue_entries
+    queue.used.slots = QUEUE_FRAMES
+    m.virtio.posted = guest.queue_entries
+    queue.event_index = int(guest.event_index)
+    queue.notify_on_empty = 1
+
+
+def _wire_vcpus(m: Machine, scenario: Scenario, guest: Guest, topology: Topology, costing: Costing) -> None:
+    fill_rules(m.rules[GUEST], generation_of(scenario, costing.params, guest.kernel), guest.hz, cfs_factor(len(guest.vcpus)))
+    m.virtual = len(topology.working)
+    in_kernel, apic = costing.ps("exit_cycles"), costing.ps("apic_exit_cycles")
+    in_qemu = max(costing.ps("user_exit_cycles") - in_kernel, 1)
+    m.memory.page_walk_ps = costing.cycles(costing.params["nested_page_walk_cycles"])
+    for v in topology.working:
+        c = topology.working_core(v)
+        vcpu = m.vcpus[c]
+        m.cores[c].kernel = GUEST
+        m.cpus[c].carrier = add_task(m, VCPU, topology.core(topology.pins[v]), c, IN_GUEST, RUNNABLE)
+        wire_core(m, c, v, len(guest.vcpus))
+        m.agenda.due_ps[GUEST_TIMERS] = min(m.agenda.due_ps[GUEST_TIMERS], m.cores[c].next_tick_ps)
+        vcpu.stamps_exit = int(guest.clock in EXITING_CLOCKS)
+        for reason in range(len(EXIT_REASONS)):
+            vcpu.exit_ps[reason] = apic if reason in (EOI, TIMER_WRITE, ICR_WRITE) else in_kernel
+        for reason in (ISR_READ, KICK, CLOCK_READ):
+            vcpu.user_ps[reason] = in_qemu
+
+
+def _wire_driver(m: Machine, guest: Guest, topology: Topology, costing: Costing, io_cpu: int) -> None:
+    napi, pin = m.napis[VIRTIO_NAPI], topology.pins[guest.irq_vcpu]
+    napi.kind = VIRTIO
+    napi.weight = VIRTIO_WEIGHT
+    napi.returns_work_done = 1
+    crossing = costing.shared_line_ps(0.0, False, topology.socket(io_cpu) == topology.socket(pin)) if io_cpu != pin else costing.memory.l2_ps
+    own = costing.params["skb_lines"] * costing.line_ps(64.0 * costing.params["skb_lines"] * guest.queue_entries)
+    m.virtio.receive_ps = costing.ps("virtio_driver_cycles", "skb_cycles") + round(own + CROSSING_LINES * crossing)
+    m.virtio.refill_ps = costing.ps("refill_buffer_cycles")
+
+
+def wire_guest(
+    m: Machine, guest: Guest, scenario: Scenario, topology: Topology, costing: Costing, boot: np.random.Generator
+) -> None:
+    """Add a guest to a machine. Where its I/O thread is, is drawn at boot."""
+    io_cpu = topology.io_cpus[int(boot.integers(len(topology.io_cpus)))]
+    _wire_host_side(m, guest, costing)
+    _wire_vcpus(m, scenario, guest, topology, costing)
+    _wire_qemu(m, guest, topology, costing, io_cpu)
+    _wire_driver(m, guest, topology, costing, io_cpu)
