@@ -14,7 +14,7 @@ from simnet.params.schema import ParameterSet
 from simnet.records import allocate
 from simnet.scenario.schema import Scenario
 from simnet.system.capture_wiring import wire_capture
-from simnet.system.choices import descriptors_of, generation_of, link_gbps, nic_model
+from simnet.system.choices import descriptors_of, drop_en_of, generation_of, link_gbps, nic_model
 from simnet.system.costing import Costing
 from simnet.system.dispatch import KSOFTIRQD_THREAD
 from simnet.system.machine import Machine
@@ -35,6 +35,7 @@ def _fill_rules(rules: Rules, generation: Generation, hz: int, factor: int) -> N
     rules.net_rx_jiffies = generation.net_rx_jiffies
     rules.net_rx_limit_ps = round(generation.net_rx_limit_ms * PS_PER_MS)
     rules.defers_to_ksoftirqd = int(generation.defers_to_ksoftirqd)
+    rules.queues_wakeups = int(generation.queues_wakeups)
     rules.budget = generation.budget
     rules.tick_ps = PS_PER_S // hz
     rules.sched_latency_ps = round(generation.sched_latency_ms * factor * PS_PER_MS)
@@ -56,7 +57,7 @@ def _wire_cores(m: Machine, topology: Topology, costing: Costing, c_states: bool
             cpu.c_states = state + 1
         core.at = c
         core.curr = NOBODY
-        core.next_tick_ps = boot_ps + m.rules.tick_ps + m.rules.tick_ps * number // (2 * topology.cpus)
+        core.next_tick_ps = boot_ps + m.rules.tick_ps
         m.agenda.due_ps[TICKS] = min(m.agenda.due_ps[TICKS], core.next_tick_ps)
         core.ksoftirqd = add_task(m, KSOFTIRQD_THREAD, c, c, IN_KSOFTIRQD, SLEEPING)
 
@@ -67,7 +68,7 @@ def _wire_nic(m: Machine, scenario: Scenario, model: NicModel, topology: Topolog
     m.nic.refill_batch = model.refill_batch
     m.nic.port.buffer_bytes = model.buffer_bytes
     m.nic.port.fifo.slots = QUEUE_FRAMES
-    m.nic.port.drop_en = int(nic.drop_en)
+    m.nic.port.drop_en = int(drop_en_of(scenario, model))
     m.nic.xoff_bytes = max(model.buffer_bytes - XOFF_HEADROOM_BYTES, model.buffer_bytes // 2)
     m.nic.xon_bytes = max(m.nic.xoff_bytes - XON_BELOW_XOFF_BYTES, m.nic.xoff_bytes // 2)
     descriptors = descriptors_of(scenario, model)
