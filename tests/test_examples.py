@@ -8,6 +8,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+
 import simnet
 from simnet.cli import main
 

@@ -8,7 +8,7 @@ the tables are used in turn, a reader empties the full one, every `period`.
 
 A real d-left table takes 480 MiB. Here an entry is 16 bits: a mix of the flow number that is a bijection gives the bucket, and what is left over,
 the remainder, is stored, so that equal remainders in a bucket mean equal flows (quotienting: Cleary, IEEE Trans. Comp. C-33:9, 1984). Occupancy,
-fill and fingerprint collisions are those of the full table for all flow numbers below 2**(bucket_bits + 15).
+fill and fingerprint collisions are those of the full table as long as each generator sends fewer than 2**(bucket_bits + 11) flows in a period.
 
 Cost comes from lines and translations touched (`hardware.memory`), from hashing and from comparisons; which lines are cold follows from how
 much of the table is in use. Left out: the cost of the reader that empties tables (it runs on another core).
@@ -19,6 +19,7 @@ from __future__ import annotations
 from simnet.compiled import cold_jit, jit, prefetch
 from simnet.hardware.memory import LINE_BYTES, PAGE_BYTES, Memory, line_ps, translation_ps
 from simnet.records import Array, Record, int64, many
+from simnet.traffic.flows import HOST_SHIFT
 
 D_LEFT, PROBING = 0, 1
 
@@ -33,6 +34,7 @@ OCCUPIED = 1 << REMAINDER_BITS
 REMAINDER = OCCUPIED - 1
 FINGERPRINT = 255
 MAX_TRIES = 32
+HOST_BITS = 4
 MAX_BUCKETS = 1 << 22
 MAX_ENTRIES = 1 << 23
 LEFT_FACTORS = (0x1B87359, 0x0C2B2AF)
@@ -71,11 +73,17 @@ class FlowTable(Record):
 
 
 @jit
-def mix(flow: int, bits: int, first_factor: int, second_factor: int) -> int:
+def squeeze(flow: int, bits: int) -> int:
+    """A synthetic flow's number in fewer bits: the generator in the first four, its count in the rest."""
+    return (flow >> HOST_SHIFT) << (bits - HOST_BITS) | flow & ((int64(1) << (bits - HOST_BITS)) - 1)
+
+
+@jit
+def mix(number: int, bits: int, first_factor: int, second_factor: int) -> int:
     """A bijection of the numbers below 2**bits that scatters them. Factors are odd and below 2**25."""
     mask = (int64(1) << bits) - 1
     half = (bits + 1) >> 1
-    x = flow & mask
+    x = number & mask
     x ^= x >> half
     x = (x * first_factor) & mask
     x ^= x >> (half - 1)
@@ -86,13 +94,15 @@ def mix(flow: int, bits: int, first_factor: int, second_factor: int) -> int:
 @jit
 def left_mix(table: FlowTable, flow: int) -> int:
     """Place of a flow in the left half."""
-    return mix(flow, table.bucket_bits + REMAINDER_BITS, LEFT_FACTORS[0], LEFT_FACTORS[1])
+    bits = table.bucket_bits + REMAINDER_BITS
+    return mix(squeeze(flow, bits), bits, LEFT_FACTORS[0], LEFT_FACTORS[1])
 
 
 @jit
 def right_mix(table: FlowTable, flow: int) -> int:
     """Place of a flow in the right half."""
-    return mix(flow, table.bucket_bits + REMAINDER_BITS, RIGHT_FACTORS[0], RIGHT_FACTORS[1])
+    bits = table.bucket_bits + REMAINDER_BITS
+    return mix(squeeze(flow, bits), bits, RIGHT_FACTORS[0], RIGHT_FACTORS[1])
 
 
 @jit
@@ -184,8 +194,8 @@ def d_left_update(table: FlowTable, flow: int) -> int:
 def probing_update(table: FlowTable, flow: int) -> int:
     """The same for the older table: probe until the flow or an empty entry is found. Returns the cost in ps."""
     mask = (1 << table.bucket_bits) - 1
-    at = mix(flow, 36, LEFT_FACTORS[0], LEFT_FACTORS[1]) & mask
-    key = int64(flow & 0x7FFFFFFF) + 1
+    at = mix(squeeze(flow, 36), 36, LEFT_FACTORS[0], LEFT_FACTORS[1]) & mask
+    key = squeeze(flow, 31) + 1
     cost = table.hash_ps
     for k in range(MAX_TRIES):
         at = (at + k) & mask  # steps of 1, 2, 3, ...: quadratic

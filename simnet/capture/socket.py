@@ -82,7 +82,10 @@ def bytes_held(socket: Socket, frame: Frame) -> int:
 def begin_delivery(socket: Socket, frame: Frame) -> int:
     """The softirq has a frame for this socket and looks for room. Returns what delivery will cost."""
     held = bytes_held(socket, frame)
-    if socket.queue.filled < socket.queue.slots and socket.held_bytes + held <= socket.limit_bytes:
+    beyond = (
+        1 if socket.kind == SKB_QUEUE else held
+    )  # packet_rcv only looks whether the limit is reached: the last packet may reach beyond
+    if socket.queue.filled < socket.queue.slots and socket.held_bytes + beyond <= socket.limit_bytes:
         socket.reserved = 1
         socket.held_bytes += held
         return socket.deliver_ps + socket.copy_ps + copied_lines(socket, frame) * socket.copy_line_ps

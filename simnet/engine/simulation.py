@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from itertools import pairwise
 from threading import Event
 from typing import Any, NamedTuple
 
@@ -69,21 +70,24 @@ class Simulation:
             self.replay_ends_ps = None if scenario.traffic.loop else int(times[-1])
             self.clock.environment.process(feed(self.clock.environment, self.machine, packets, times, scenario.traffic.loop))
 
-    def run(self, times_ps: Sequence[int], keep_histograms: bool = False) -> None:
+    def run(self, times_ps: Sequence[int], remember: Collection[int] = ()) -> None:
         """Go on to each of the given times and take a sample there; stops early if `stopping` is set.
 
-        With `keep_histograms` every BATCH samples the histograms are remembered, so that later ones can be counted from there.
+        At the times to `remember` the histograms are kept, so that later ones can be counted from there.
         """
+        if not times_ps:
+            return
         times = np.asarray(times_ps, dtype=np.int64)
-        for start in range(0, len(times), BATCH):
+        ends = sorted({*range(BATCH, len(times), BATCH), *(i + 1 for i, t in enumerate(times_ps) if t in remember), len(times)})
+        for start, end in pairwise([0, *ends]):
             if self.stopping.is_set():
                 return
-            batch, rows = times[start : start + BATCH], new_rows(len(times[start : start + BATCH]))
+            batch, rows = times[start:end], new_rows(end - start)
             self.clock.sample(batch, rows)
             self.now_ps = int(batch[-1])
             self.times_ps += batch.tolist()
             self.rows += list(rows)
-            if keep_histograms:
+            if self.now_ps in remember:
                 self.histograms[self.now_ps] = self.histograms_now()
 
     def histograms_now(self) -> Histograms:

@@ -6,7 +6,7 @@ No rule looks at wall time, at the number of workers or at the order in which th
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -57,13 +57,12 @@ class Member:
     histograms: dict[int, Histograms] = field(default_factory=dict)
     last: Histograms | None = None
 
-    def run(self, pilot: Sequence[int], later: Sequence[int]) -> None:
+    def run(self, pilot: Sequence[int], later: Sequence[int], remember: Collection[int]) -> None:
         """Be at the last of the given times: the pilot's and, after it, later ones."""
         simulation = self.simulation
         if simulation is None:
             simulation = self.simulation = self.make()
-        simulation.run([t for t in pilot if t > simulation.now_ps], keep_histograms=True)
-        simulation.run([t for t in later if t > simulation.now_ps])
+        simulation.run([t for t in [*pilot, *later] if t > simulation.now_ps], remember)
         self.times_ps, self.rows = simulation.times_ps, simulation.rows
         self.histograms, self.last = simulation.histograms, simulation.histograms_now()
         if not self.keep_machine:
@@ -121,9 +120,9 @@ class Ensemble:
             raise
         self.pool.shutdown()
 
-    def advance(self, doing: str, pilot: Sequence[int], later: Sequence[int] = ()) -> None:
-        """Bring all replications to the same times."""
-        futures = [self.pool.submit(member.run, pilot, later) for member in self.members]
+    def advance(self, doing: str, pilot: Sequence[int], later: Sequence[int] = (), starts: Collection[int] = ()) -> None:
+        """Bring all replications to the same times. The measured window may begin at one of `starts`."""
+        futures = [self.pool.submit(member.run, pilot, later, starts) for member in self.members]
         for done, future in enumerate(futures):
             self.progress(doing, done / len(futures))
             future.result()
@@ -148,8 +147,9 @@ class Ensemble:
 def follow_paper_protocol(ensemble: Ensemble) -> Window:
     """240 s, a sample each 10 s, the first and last two dropped (ICCCN 2012, section IV)."""
     times = paper_times()
-    ensemble.advance("paper protocol", times)
-    return Window(times[PAPER_DROPPED - 1], times[-1 - PAPER_DROPPED], "paper_protocol", times)
+    start = times[PAPER_DROPPED - 1]
+    ensemble.advance("paper protocol", times, starts={start})
+    return Window(start, times[-1 - PAPER_DROPPED], "paper_protocol", times)
 
 
 def follow_replay(ensemble: Ensemble) -> Window:
@@ -176,9 +176,11 @@ def find_warmup(ensemble: Ensemble, plan: Plan) -> tuple[list[int], int]:
         pilot_ps = max(pilot_ps, min(round(2 * given * PS_PER_S), plan.limit_ps))
     while True:
         times = Plan(pilot_ps, plan.limit_ps, plan.period_ps).pilot_times()
-        ensemble.advance("pilot", times)
         if given is not None:
-            return times, min([0, *times[:-1]], key=lambda t: abs(t - given * PS_PER_S))
+            start = min([0, *times[:-1]], key=lambda t: abs(t - given * PS_PER_S))
+            ensemble.advance("pilot", times, starts={start})
+            return times, start
+        ensemble.advance("pilot", times, starts=times[4 : len(times) // 2 : 5])  # where MSER-5 may cut
         cut = mser5(ensemble.mean_series())
         if cut < len(times) // 2 or 2 * pilot_ps > plan.limit_ps or plan.period_ps:
             return times, times[cut - 1] if cut else 0
@@ -196,7 +198,7 @@ def follow_adaptive_protocol(ensemble: Ensemble) -> Window:
         if end > pilot[-1]:
             begin = later[-1] if later else pilot[-1]
             later += [begin + (end - begin) * (i + 1) // EXTENSION_SAMPLES for i in range(EXTENSION_SAMPLES)]
-            ensemble.advance("measuring", pilot, later)
+            ensemble.advance("measuring", pilot, later, {start})
         window = Window(start, end, "precision", pilot, later)
         if ensemble.estimate("captured", window).relative <= precision:
             return window

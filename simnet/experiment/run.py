@@ -20,7 +20,7 @@ from simnet.results.places import places
 from simnet.results.result import CoreTime, Dropped, Packets, Rate, Replication, Result
 from simnet.results.statistics import Estimate, quantile_bins, t_interval
 from simnet.scenario.schema import Scenario
-from simnet.system.choices import generation_of, link_gbps, nic_model, read_capture, resolve
+from simnet.system.choices import drop_en_of, generation_of, link_gbps, nic_model, read_capture, resolve
 from simnet.system.topology import topology_of
 from simnet.units import PS_PER_S, PS_PER_US, WIRE_OVERHEAD_BYTES
 
@@ -43,7 +43,7 @@ def _rate(ensemble: Ensemble, name: str, window: Window) -> Rate:
     return Rate(kpps, kpps.scaled((frame_bytes + WIRE_OVERHEAD_BYTES) * 8 / 1000), kpps.scaled(frame_bytes * 8 / 1000))
 
 
-def _packets(ensemble: Ensemble, scenario: Scenario) -> Packets:
+def _packets(ensemble: Ensemble, scenario: Scenario, params: ParameterSet) -> Packets:
     """Totals of all replications from time 0; checks that every packet has a place.
 
     Raises
@@ -58,7 +58,7 @@ def _packets(ensemble: Ensemble, scenario: Scenario) -> Packets:
 
     dropped = tuple(
         Dropped(place.key, place.reason, place.counter, total(place.column), place.knob)
-        for place in places(scenario.capture.method, scenario.host.nic.drop_en)
+        for place in places(scenario.capture.method, drop_en_of(scenario, nic_model(scenario, params)))
     )
     packets = Packets(total("offered"), total("captured"), total("in_flight"), dropped)
     balance = packets.offered - packets.captured - packets.in_flight - sum(d.packets for d in dropped)
@@ -123,7 +123,7 @@ def _notes(ensemble: Ensemble, scenario: Scenario, params: ParameterSet, window:
         notes.append(
             f"{ensemble.packets.segmented} records of the capture file are longer than a frame (segmentation offload) and were cut into frames."
         )
-    if window.stop_reason == "time_limit":
+    if window.stop_reason == "time_limit" and captured.ci95 is not None:
         notes.append(
             f"The limit of simulated time came before the precision: {captured.relative:.1%} of the mean instead of {scenario.measure.precision:.1%}."
         )
@@ -203,7 +203,7 @@ def run(
         window = replicate(ensemble_of("compiled"))
         ensemble = ensemble_of(engine, [only])
         with ensemble.running():
-            ensemble.advance(f"replication {only}", window.pilot, window.later)
+            ensemble.advance(f"replication {only}", window.pilot, window.later, {window.start_ps})
     mark_compiled()
     return _summarise(ensemble, scenario, params, seed, engine, window, started)
 
@@ -240,7 +240,7 @@ def _summarise(
         stop_reason=window.stop_reason,
         offered=offered,
         captured=captured,
-        packets=_packets(ensemble, scenario),
+        packets=_packets(ensemble, scenario, params),
         cores=_cores(ensemble, scenario, params, window),
         rates=rates,
         latency_us=_latencies(histograms.latency),

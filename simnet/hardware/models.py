@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from simnet.hardware.moderation import EITR_20K, IGB_ADAPTIVE, IGB_LEAST, IXGBE_ADAPTIVE
+from simnet.hardware.moderation import EITR_20K, IGB_ADAPTIVE, IGB_START, IXGBE_ADAPTIVE
 from simnet.hardware.rss import IXGBE_KEY, MICROSOFT_KEY
 
 
@@ -13,7 +13,8 @@ class NicModel:
     """One NIC with its driver.
 
     `ring` gives the default, least and most descriptors and what they must be a multiple of; `returns_work_done` is the poll routine's
-    return rule (see `kernel.napi`); `hashes_udp_ports` the driver's RSS fields.
+    return rule (see `kernel.napi`); `hashes_udp_ports` the driver's RSS fields; `reta_reversed`: it fills the indirection table by registers of four entries, last
+    entry first; `drop_en`: it sets DROP_EN when it has several queues.
     """
 
     name: str
@@ -30,6 +31,8 @@ class NicModel:
     first_eitr: int
     rss_key: bytes
     hashes_udp_ports: bool
+    reta_reversed: bool
+    drop_en: bool
     source: str
 
 
@@ -51,6 +54,8 @@ NIC_MODELS = {
             first_eitr=EITR_20K,
             rss_key=IXGBE_KEY,
             hashes_udp_ports=False,
+            reta_reversed=True,
+            drop_en=False,
             source="drivers/net/ethernet/intel/ixgbe of Linux 3.2 (ixgbe.h, ixgbe_main.c, ixgbe_82599.c): 512 KiB packet buffer less 64 KiB for Flow Director",
         ),
         NicModel(
@@ -65,10 +70,12 @@ NIC_MODELS = {
             returns_work_done=True,
             buffer_bytes=64 * 1024,
             moderation=IGB_ADAPTIVE,
-            first_eitr=IGB_LEAST,
+            first_eitr=IGB_START,
             rss_key=MICROSOFT_KEY,
             hashes_udp_ports=True,
-            source="drivers/net/igb of Linux 2.6.37 (igb.h, igb_main.c); packet buffer 64 KiB of the 82576 data sheet; the driver's key is random",
+            reta_reversed=False,
+            drop_en=True,
+            source="drivers/net/igb of Linux 2.6.37 (igb.h, igb_main.c); packet buffer 64 KiB of the 82576 data sheet; the driver compiles in the key of the published vectors",
         ),
     )
 }

@@ -69,7 +69,7 @@ def hash_of(rss: Rss, flow: int) -> int:
     if rss.replayed:
         return int64(rss.by_flow[flow & (MAX_REPLAY_FLOWS - 1)])
     h = rss.by_host[flow >> HOST_SHIFT] ^ rss.by_high_byte[(flow >> 8) & 255] ^ rss.by_low_byte[flow & 255]
-    return h ^ rss.by_port_high[(flow >> 24) & 15] ^ rss.by_port_low[(flow >> 16) & 255]
+    return h ^ rss.by_port_high[(flow >> 24) & 255] ^ rss.by_port_low[(flow >> 16) & 255]
 
 
 @jit

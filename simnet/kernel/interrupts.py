@@ -1,8 +1,8 @@
 """Hard interrupts: the timer tick, time-outs, rescheduling interrupts and device vectors.
 
 A handler only marks what is to be done: a device handler puts its NAPI context on the poll list of the core it interrupted (napi_schedule), the
-tick raises the timer softirq and checks the current task's slice. Idle cores have no tick (NO_HZ). Ticks of different cores are apart by
-half a period over the number of CPUs each (tick_setup_sched_timer).
+tick raises the timer softirq and checks the current task's slice. Idle cores have no tick (NO_HZ). All cores tick together: the skew between them
+went with 2.6.36 and came back in 3.5 as a boot option.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ class Rules(Record):
 
     `max_restart` rounds of softirqs before ksoftirqd is woken (MAX_SOFTIRQ_RESTART); `softirq_limit_ps` ends the rounds by time (0: no
     limit); `net_rx_jiffies` ticks, or else `net_rx_limit_ps`, end net_rx_action; `defers_to_ksoftirqd`: irq_exit runs no softirqs while
-    ksoftirqd is runnable; `budget` is netdev_budget; `tick_ps` is 1/HZ; the rest are the CFS times, scaled for the number of CPUs.
+    ksoftirqd is runnable; `queues_wakeups`: a wake-up from another core always comes by interrupt (ttwu_queue); `budget` is netdev_budget; `tick_ps` is 1/HZ; the rest are the CFS times, scaled for the number of CPUs.
     """
 
     max_restart: int
@@ -23,6 +23,7 @@ class Rules(Record):
     net_rx_jiffies: int
     net_rx_limit_ps: int
     defers_to_ksoftirqd: int
+    queues_wakeups: int
     budget: int
     tick_ps: int
     sched_latency_ps: int
@@ -44,6 +45,7 @@ class Generation:
     net_rx_jiffies: int = 2
     net_rx_limit_ms: float = 0.0
     defers_to_ksoftirqd: bool = False
+    queues_wakeups: bool = True
     budget: int = 300
     sched_latency_ms: float = 6.0
     min_granularity_ms: float = 0.75
@@ -53,7 +55,11 @@ class Generation:
 GENERATIONS = {
     generation.name: generation
     for generation in (
-        Generation("2.6.37", "kernel/softirq.c and net/core/dev.c of Linux 2.6.37: the rules of 3.2"),
+        Generation(
+            "2.6.37",
+            "kernel/softirq.c and net/core/dev.c of Linux 2.6.37: the rules of 3.2; kernel/sched.c before ttwu_queue",
+            queues_wakeups=False,
+        ),
         Generation("3.2", "kernel/softirq.c, net/core/dev.c, kernel/sched_fair.c of Linux 3.2"),
         Generation(
             "3.2-deferred",

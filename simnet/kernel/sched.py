@@ -107,11 +107,11 @@ def wake_up(m: HasCores, i: int, waker: int, now: int) -> int:
 
 @cold_jit
 def receive_wakeups(m: HasCores, c: int, now: int) -> None:
-    """Tasks that another core woke: queue them; a running core that must reschedule was sent an interrupt for it."""
+    """Tasks that another core woke: queue them. The interrupt for it comes always (ttwu_queue_remote), or to a running core that must reschedule."""
     core = m.cores[c]
     before = core.need_resched
     enqueue_woken(m, c, now)
-    if core.need_resched and not before and core.level != IDLE:
+    if rules_of(m, c).queues_wakeups or (core.need_resched and not before and core.level != IDLE):
         m.cpus[c].irr |= 1 << RESCHEDULE_VECTOR
 
 

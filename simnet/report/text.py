@@ -72,7 +72,7 @@ def result_table(result: Result) -> str:
     latency = result.latency_us
     lines = [
         f"{result.scenario}  ({result.parameters}, seed {result.seed}, {result.engine})",
-        f"{len(result.replications)} replications of {number(result.measured_seconds)} s after {number(result.warmup_seconds)} s of warm-up; "
+        f"{len(result.replications)} replication{'s' if len(result.replications) > 1 else ''} of {number(result.measured_seconds)} s after {number(result.warmup_seconds)} s of warm-up; "
         f"stopped: {STOP_REASONS[result.stop_reason]}; {result.wall_seconds:.2f} s of yours",
         "",
         f"{'':<10}{'kpps':>22}{'Mbit/s on the wire':>22}{'Mbit/s of frames':>22}",

@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 from scipy.special import stdtrit
 
 CONFIDENCE = 0.95
-CONTROL_WORTH = 0.8
-"""Least share of the variance that the control must explain to be used: for few replications a weak control only adds noise."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +54,8 @@ def controlled_interval(values: Sequence[float], control: Sequence[float], contr
     """Mean of replications, corrected by a control variate whose mean is known.
 
     The captured count follows the offered one below saturation; what the offered count was off by then explains nearly all
-    variance. The control is used if it explains at least CONTROL_WORTH of it, and costs one degree of freedom.
+    variance. It costs one degree of freedom. Whether to use it must not be decided by the same values (intervals would then hold the mean in 92 % of
+    cases instead of 95), so it is used whenever it varies.
 
     Source: Lavenberg & Welch, Management Science 27:3 (1981).
     """
@@ -64,13 +63,10 @@ def controlled_interval(values: Sequence[float], control: Sequence[float], contr
     y, x = np.asarray(values, dtype=float), np.asarray(control, dtype=float)
     n = len(y)
     spread = float(((x - x.mean()) ** 2).sum())
-    total = float(((y - y.mean()) ** 2).sum())
-    if control_mean is None or n < 4 or spread <= 0.0 or total <= 0.0:
+    if control_mean is None or n < 4 or spread <= 0.0:
         return plain
     slope = float(((x - x.mean()) * (y - y.mean())).sum()) / spread
     residual = y - y.mean() - slope * (x - x.mean())
-    if 1.0 - float((residual**2).sum()) / total < CONTROL_WORTH:
-        return plain
     off = float(x.mean()) - control_mean
     variance = float((residual**2).sum()) / (n - 2) * (1.0 / n + off**2 / spread)
     return Estimate(float(y.mean()) - slope * off, t_quantile(n - 2) * float(np.sqrt(variance)))

@@ -133,13 +133,14 @@ class Section(BaseModel):
 
 
 class Nic(Section):
-    """The receiving port. `irq_cpus`: one CPU for all queues or one for each; `ring_descriptors` and `model`: the parameter set's if not given."""
+    """The receiving port. `irq_cpus`: one CPU for all queues or one for each; `model`: the parameter set's if not given; `ring_descriptors` and
+    `drop_en`: the driver's."""
 
     model: Name | None = None
     queues: Annotated[Count, Field(ge=1, le=16)] = 8
     ring_descriptors: Annotated[Count, Field(ge=1)] | None = None
     irq_cpus: Annotated[int | list[int], BeforeValidator(_cpus)] = 7
-    drop_en: bool = False
+    drop_en: bool | None = None
     moderation: Literal["adaptive", "fixed"] = "adaptive"
     moderation_us: Annotated[Number, Field(ge=0, le=1000)] = 50.0
     dca: bool = False

@@ -21,9 +21,18 @@ from simnet.virt.virtio_net import VIRTIO_NAPI
 UNLIMITED = 1 << 62
 
 
+TPACKET_MACOFF = 66
+"""Bytes of a ring's frame before the data (tpacket_rcv, Ethernet, 32-byte header)."""
+
+
+def _libpcap_frame_bytes(snaplen: int) -> int:
+    """Size of a frame of libpcap 1.1.1's ring (pcap-linux.c)."""
+    return (snaplen + 32 + 20 + 15) & ~15
+
+
 def _libpcap_frames(snaplen: int) -> int:
     """Frames in libpcap 1.1.1's ring: 2 MiB of whole blocks, each the smallest 4 KiB * 2^k that holds a frame (pcap-linux.c)."""
-    frame = (snaplen + 32 + 20 + 15) & ~15
+    frame = _libpcap_frame_bytes(snaplen)
     block = 4096
     while block < frame:
         block *= 2
@@ -53,7 +62,9 @@ def _wire_socket(m: Machine, socket: Socket, scenario: Scenario, topology: Topol
         socket.kind = MMAP_RING
         frames = capture.ring_frames or _libpcap_frames(capture.snaplen_bytes)
         socket.queue.slots = min(frames, QUEUE_FRAMES)
-        ring_bytes = float(frames * ((capture.snaplen_bytes + 67) & ~15))
+        frame_bytes = _libpcap_frame_bytes(capture.snaplen_bytes)
+        socket.snap_bytes = min(capture.snaplen_bytes, frame_bytes - TPACKET_MACOFF)
+        ring_bytes = float(frames * frame_bytes)
         socket.deliver_ps = costing.ps("stack_cycles", "tpacket_cycles", "ip_drop_cycles")
         socket.copy_ps = costing.ps("tpacket_copy_cycles", "timestamp_cycles")
         socket.read_ps = costing.ps("libpcap_read_cycles")

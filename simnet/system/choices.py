@@ -64,6 +64,12 @@ def descriptors_of(scenario: Scenario, model: NicModel) -> int:
     return scenario.host.nic.ring_descriptors or model.ring[0]
 
 
+def drop_en_of(scenario: Scenario, model: NicModel) -> bool:
+    """Does the NIC drop a frame at once if its queue has no descriptor?"""
+    nic = scenario.host.nic
+    return model.drop_en and nic.queues > 1 if nic.drop_en is None else nic.drop_en
+
+
 def generation_of(scenario: Scenario, params: ParameterSet, of_guest: str | None = None) -> Generation:
     """The rule set of the host's kernel, or of the guest's if it names one of its own.
 

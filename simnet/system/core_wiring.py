@@ -20,6 +20,7 @@ def fill_rules(rules: Rules, generation: Generation, hz: int, factor: int) -> No
     rules.net_rx_jiffies = generation.net_rx_jiffies
     rules.net_rx_limit_ps = round(generation.net_rx_limit_ms * PS_PER_MS)
     rules.defers_to_ksoftirqd = int(generation.defers_to_ksoftirqd)
+    rules.queues_wakeups = int(generation.queues_wakeups)
     rules.budget = generation.budget
     rules.tick_ps = PS_PER_S // hz
     rules.sched_latency_ps = round(generation.sched_latency_ms * factor * PS_PER_MS)
@@ -27,13 +28,13 @@ def fill_rules(rules: Rules, generation: Generation, hz: int, factor: int) -> No
     rules.wakeup_granularity_ps = round(generation.wakeup_granularity_ms * factor * PS_PER_MS)
 
 
-def wire_core(m: Machine, c: int, number: int, cpus: int) -> None:
+def wire_core(m: Machine, c: int, number: int) -> None:
     """What physical and virtual cores have in common."""
     core, tick_ps = m.cores[c], m.rules[m.cores[c].kernel].tick_ps
     m.cpus[c].number = number
     core.at = c
     core.curr = NOBODY
-    core.next_tick_ps = m.boot_ps + tick_ps + tick_ps * number // (2 * cpus)
+    core.next_tick_ps = m.boot_ps + tick_ps
     core.ksoftirqd = add_task(m, KSOFTIRQD_THREAD, c, c, IN_KSOFTIRQD, SLEEPING)
 
 
@@ -48,5 +49,5 @@ def wire_cores(m: Machine, topology: Topology, costing: Costing, c_states: bool,
         for state, (latency, residency) in enumerate(costing.c_states() if c_states else []):
             cpu.exit_latency_ps[state], cpu.target_residency_ps[state] = latency, residency
             cpu.c_states = state + 1
-        wire_core(m, c, number, topology.cpus)
+        wire_core(m, c, number)
         m.agenda.due_ps[TICKS] = min(m.agenda.due_ps[TICKS], m.cores[c].next_tick_ps)

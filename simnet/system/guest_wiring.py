@@ -79,7 +79,7 @@ def _wire_vcpus(m: Machine, scenario: Scenario, guest: Guest, topology: Topology
         vcpu = m.vcpus[c]
         m.cores[c].kernel = GUEST
         m.cpus[c].carrier = add_task(m, VCPU, topology.core(topology.pins[v]), c, IN_GUEST, RUNNABLE)
-        wire_core(m, c, v, len(guest.vcpus))
+        wire_core(m, c, v)
         m.agenda.due_ps[GUEST_TIMERS] = min(m.agenda.due_ps[GUEST_TIMERS], m.cores[c].next_tick_ps)
         vcpu.stamps_exit = int(guest.clock in EXITING_CLOCKS)
         for reason in range(len(EXIT_REASONS)):

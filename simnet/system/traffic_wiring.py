@@ -52,7 +52,7 @@ def _rss_tables(key: bytes, udp_ports: bool) -> tuple[NDArray[np.int64], ...]:
 
     hosts = [part(source_address(host << HOST_SHIFT), DESTINATION, SOURCE_PORT, DESTINATION_PORT) for host in range(MAX_GENERATORS)]
     by_byte = zip(
-        *((part(b << 8, 0, 0, 0), part(b, 0, 0, 0), part(0, 0, (b & 15) << 8, 0), part(0, 0, b, 0)) for b in range(256)),
+        *((part(b << 8, 0, 0, 0), part(b, 0, 0, 0), part(0, 0, b << 8, 0), part(0, 0, b, 0)) for b in range(256)),
         strict=True,
     )
     return tuple(np.array(column, dtype=np.int64) for column in (hosts, *by_byte))
@@ -61,7 +61,8 @@ def _rss_tables(key: bytes, udp_ports: bool) -> tuple[NDArray[np.int64], ...]:
 def fill_rss(rss: Rss, model: NicModel, queues: int) -> None:
     tables = _rss_tables(model.rss_key, model.hashes_udp_ports)
     rss.by_host[:], rss.by_high_byte[:], rss.by_low_byte[:], rss.by_port_high[:], rss.by_port_low[:] = tables
-    rss.reta[:] = np.arange(RETA_ENTRIES) % queues
+    entries = np.arange(RETA_ENTRIES)
+    rss.reta[:] = (entries ^ 3 if model.reta_reversed else entries) % queues
     rss.last_flow = -1
 
 
@@ -92,7 +93,7 @@ def _wire_generator(generator: Generator, g: int, traffic: Traffic, gbps: float,
     generator.sizes.sizes = len(mix)
     generator.sizes.cumulative[:] /= total
     flows = generator.flows
-    flows.host = g
+    flows.host = g % traffic.flows if isinstance(traffic.flows, int) else g
     flows.kind = {"single": SINGLE, "multi": UNIQUE}.get(str(traffic.flows), DRAWN)
     if isinstance(traffic.flows, int):
         share, more = divmod(traffic.flows, traffic.generators)
@@ -141,7 +142,7 @@ def queues_reached(m: Machine, scenario: Scenario, packets: PacketFile | None) -
         k = np.arange(1 << ADDRESS_BITS if source.kind == UNIQUE else source.flows)
         hashes = rss.by_host[g] ^ np.array(rss.by_high_byte)[k >> 8 & 255] ^ np.array(rss.by_low_byte)[k & 255]
         if source.kind == DRAWN:  # more flows than addresses, or ports hashed: ports count as well
-            hashes ^= np.array(rss.by_port_high)[k >> 24 & 15] ^ np.array(rss.by_port_low)[k >> 16 & 255]
+            hashes ^= np.array(rss.by_port_high)[k >> 24 & 255] ^ np.array(rss.by_port_low)[k >> 16 & 255]
         found.update(reta[hashes & (RETA_ENTRIES - 1)].tolist())
     return sorted(found)
 

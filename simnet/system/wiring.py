@@ -11,7 +11,7 @@ from simnet.params.schema import ParameterSet
 from simnet.records import allocate
 from simnet.scenario.schema import Scenario
 from simnet.system.capture_wiring import wire_capture
-from simnet.system.choices import descriptors_of, generation_of, link_gbps, nic_model
+from simnet.system.choices import descriptors_of, drop_en_of, generation_of, link_gbps, nic_model
 from simnet.system.core_wiring import fill_rules, wire_cores
 from simnet.system.costing import Costing
 from simnet.system.guest_wiring import wire_guest
@@ -32,7 +32,7 @@ def _wire_nic(m: Machine, scenario: Scenario, model: NicModel, topology: Topolog
     m.nic.refill_batch = model.refill_batch
     m.nic.port.buffer_bytes = model.buffer_bytes
     m.nic.port.fifo.slots = QUEUE_FRAMES
-    m.nic.port.drop_en = int(nic.drop_en)
+    m.nic.port.drop_en = int(drop_en_of(scenario, model))
     m.nic.xoff_bytes = max(model.buffer_bytes - XOFF_HEADROOM_BYTES, model.buffer_bytes // 2)
     m.nic.xon_bytes = max(m.nic.xoff_bytes - XON_BELOW_XOFF_BYTES, m.nic.xoff_bytes // 2)
     descriptors = descriptors_of(scenario, model)

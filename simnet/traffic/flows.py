@@ -1,7 +1,7 @@
 """Which five-tuple a frame carries, as one number.
 
-A synthetic flow is `host << 28 | k`: generator `host` sends UDP over IPv4 from source address 10.(16 + host).0.0 + (k mod 65536) and
-source port 16384 + (k div 65536) to one destination. *single* is flow 0 for every frame of every generator; *unique* (the paper's "multi")
+A synthetic flow is `host << 32 | k`: generator `host` sends UDP over IPv4 from source address 10.(16 + host).0.0 + (k mod 65536) and
+source port 16384 xor (k div 65536) to one destination. *single* is flow 0 for every frame of every generator; *unique* (the paper's "multi")
 counts k up so that no five-tuple comes twice (65536 addresses x 65536 ports: "over four billion", paper section III-E); otherwise each
 generator draws uniformly from its share of N flows. Flows of a replayed capture are numbered in the order of their first packet.
 """
@@ -13,7 +13,7 @@ from simnet.records import Record, int64
 from simnet.traffic.stream import Stream, uniform
 
 SINGLE, UNIQUE, DRAWN = 0, 1, 2
-HOST_SHIFT = 28
+HOST_SHIFT = 32
 ADDRESS_BITS = 16
 DESTINATION = (192 << 24) | (168 << 16) | (1 << 8) | 1
 SOURCE_PORT, DESTINATION_PORT = 16384, 9
