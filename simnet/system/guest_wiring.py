@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from simnet.agenda import GUEST_TIMERS
+from simnet.hardware.cpu import FIRST_DEVICE_VECTOR
 from simnet.kernel.core import IN_GUEST, IN_SYSTEM, NOBODY, RUNNABLE
 from simnet.scenario.schema import Guest, Scenario
 from simnet.system.choices import generation_of
@@ -51,6 +52,7 @@ def _wire_qemu(m: Machine, guest: Guest, topology: Topology, costing: Costing, i
     qemu.msi_x = int((guest.interrupts or ("intx" if guest.backend == "kvm-83" else "msix")) == "msix")
     qemu.least_entries = READY_ENTRIES
     qemu.irq_core = topology.working_core(guest.irq_vcpu)
+    qemu.irq_vector = FIRST_DEVICE_VECTOR + VIRTIO_NAPI
     copied = costing.ps("copy_line_cycles")
     across = topology.socket(io_cpu) != topology.socket(topology.irq_cpus[0])
     crossing = costing.shared_line_ps(0.0, False, not across) if io_cpu not in topology.irq_cpus else costing.memory.l2_ps

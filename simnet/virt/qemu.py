@@ -12,7 +12,6 @@ from __future__ import annotations
 from typing import Protocol
 
 from simnet.compiled import cold_jit
-from simnet.hardware.cpu import FIRST_DEVICE_VECTOR
 from simnet.hardware.memory import LINE_BYTES
 from simnet.kernel.core import BLOCKED, ENTER_GUEST, IN_SYSTEM, IN_USER, NOBODY, SLEEPING
 from simnet.kernel.sched import wake_up
@@ -53,6 +52,7 @@ class Qemu(Record):
     msi_x: int
     least_entries: int
     irq_core: int
+    irq_vector: int
     isr: int
     told: int
     polls_tap: int
@@ -136,7 +136,7 @@ def io_thread_step(m: HasQemu, i: int, now: int) -> int:
         task.phase = READ
         qemu.isr = 1 - qemu.msi_x
         qemu.interrupts += 1
-        return inject(m, qemu.irq_core, FIRST_DEVICE_VECTOR, c, now)
+        return inject(m, qemu.irq_core, qemu.irq_vector, c, now)
     # READ: go on, or let go of the mutex and wait
     if tun.readq.filled == 0 or (qemu.holds and not qemu.drains) or not is_ready(m):
         task.phase = CALL
