@@ -24,6 +24,7 @@ from simnet.hardware.rss import MICROSOFT_KEY, toeplitz
 from simnet.records import allocate, int64
 from simnet.scenario.loading import load
 from simnet.system.choices import resolve
+from simnet.traffic.flows import HOST_SHIFT
 from simnet.traffic.switch import REPLAYED, load_replay
 from simnet.units import PS_PER_S
 from validation.check import Check
@@ -297,7 +298,7 @@ def check_d_left() -> list[Check]:
     table, memory = allocate(FlowTable), allocate(Memory)
     table.design, table.bucket_bits, table.limit, table.recost_at = D_LEFT, 16, 1 << 18, 1 << 62
     for flow in range((1 << 18) + 1000):
-        count_packet(table, memory, int64((flow % 5) << 28 | flow // 5))
+        count_packet(table, memory, int64((flow % 5) << HOST_SHIFT | flow // 5))
     buckets = 1 << 16
     filled = (np.array(table.buckets[: 2 * buckets * SLOTS]).reshape(-1, SLOTS) != 0).sum(axis=1)
     left, right = fluid_loads(4.0, SLOTS)
