@@ -289,7 +289,9 @@ class Scenario(Section):
             raise ValueError(f"guest.queue_entries: a virtqueue has a power of two, not {guest.queue_entries}")
         for name, cpu in (("guest.irq_vcpu", guest.irq_vcpu), ("capture.cpu", self.capture.cpu)):
             if cpu >= len(guest.vcpus):
-                raise ValueError(f"{name}: there is no vCPU {cpu}; guest.vcpus pins {len(guest.vcpus)}, 0 to {len(guest.vcpus) - 1}")
+                raise ValueError(
+                    f"{name}: there is no vCPU {cpu}; guest.vcpus pins {len(guest.vcpus)}, 0 to {len(guest.vcpus) - 1}"
+                )
         has = "intx" if guest.backend == "kvm-83" else "msix"
         if guest.interrupts == "msix" and has == "intx":
             raise ValueError("guest.interrupts: kvm-83 has no MSI-X for virtio; qemu-kvm-0.12 is the first backend that has")
