@@ -37,7 +37,7 @@ CACHE_KEY_LENGTH = 16
 def random_settings(number: int) -> dict[str, Any]:
     """Settings of random scenario `number`, as for `simnet.load`."""
     pick = random.Random(number)
-    method = pick.choice(["kernel_module", "pf_packet", "pf_ring", "recv"])
+    method = pick.choice(["kernel_module", "pf_packet", "pf_ring", "recv", "udp"])
     queues = pick.choice([1, 2, 4, 8])
     settings: dict[str, Any] = {
         "parameters": pick.choice(["e5520-linux-3.2", "e5520-linux-3.2", "l5520-linux-2.6.37"]),

@@ -219,13 +219,15 @@ class FlowTable(Section):
 class Capture(Section):
     """How packets are captured. `cpu` is that of the capturing process; a kernel module has none.
 
+    `method`: `recv` is a packet socket without a ring, `udp` a UDP socket: a system call a packet.
+
     `monitor`: `count` only counts (pcount, pfcount), `null` also decodes headers, `flow` also keeps a flow table.
 
     `ring_frames` overrides the frame count that libpcap derives from `snaplen_bytes`. `transparent_mode` is PF_RING's: 0 through the
     stack, 2 straight from the driver.
     """
 
-    method: Literal["kernel_module", "pf_packet", "pf_ring", "recv"] = "kernel_module"
+    method: Literal["kernel_module", "pf_packet", "pf_ring", "recv", "udp"] = "kernel_module"
     monitor: Annotated[Literal["count", "null", "flow"], BeforeValidator(_word)] = "null"
     cpu: Cpu = 7
     snaplen_bytes: Annotated[Count, Field(ge=16, le=65535)] = 256
