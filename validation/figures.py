@@ -63,6 +63,12 @@ def _measured_guest(axes: Axes, factor: Callable[[int], float]) -> None:
         axes.plot(size, known[row] * factor(size), "kx", markersize=9, markeredgewidth=2)
 
 
+def one(size: int) -> float:
+    """The factor of a packet rate."""
+    del size
+    return 1.0
+
+
 def _canvas() -> tuple[Figure, Axes]:
     figure = Figure(figsize=(8, 5), layout="constrained")
     return figure, figure.subplots()
@@ -99,6 +105,6 @@ def draw_figures(bare_metal: Mapping[Any, simnet.Result], guest: Mapping[Any, si
     _lines(axes, bare_metal, kpps)
     _lines(axes, guest, kpps, color="#999999", label=None)
     axes.plot([], [], color="#999999", label="guest, all 12 settings")
-    _measured_bare_metal(axes, lambda size: 1.0)
-    _measured_guest(axes, lambda size: 1.0)
+    _measured_bare_metal(axes, one)
+    _measured_guest(axes, one)
     _finish(figure, axes, "Packet rates on bare metal and in the guest (Figure 7)", "kpps captured", folder / "figure-7.png")

@@ -44,11 +44,11 @@ def paper_tables() -> str:
 def factorial_anova(bare_metal: Mapping[Cell, simnet.Result], guest: Mapping[Cell, simnet.Result]) -> str:
     """Analysis of variance of the captured packet rate over the 72 settings with five replications each."""
     factors = (("platform", 2), ("method", 3), ("monitor", 2), ("flows", 2), ("size", 3))
-    levels = (METHODS, MONITORS, FLOWS, SIZES)
+    levels: tuple[tuple[object, ...], ...] = (METHODS, MONITORS, FLOWS, SIZES)
     cells = {}
     for p, results in enumerate((bare_metal, guest)):
         for cell in all_cells():
-            index = tuple(level.index(value) for level, value in zip(levels, cell, strict=True))  # type: ignore[attr-defined]
+            index = tuple(level.index(value) for level, value in zip(levels, cell, strict=True))
             cells[p, *index] = [r.captured_kpps for r in results[cell].replications]
     effects = [e for e in analyse(factors, cells) if e.share >= 0.0005 or e.name == "within settings"]
     return table("Analysis of variance of the packet rate, 72 settings x 5 replications (effects above 0.05 %)", effects)
