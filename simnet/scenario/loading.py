@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -121,7 +121,10 @@ def _put(data: dict[str, Any], path: tuple[str, ...], value: Any, label: str) ->
 def _section(model: Any, part: Any) -> Any:
     """The type of a field of a section; None if it is not a field."""
     field = model.model_fields.get(part) if isinstance(model, type) and issubclass(model, BaseModel) else None
-    return field.annotation if field else None
+    if field is None:
+        return None
+    sections = [kind for kind in get_args(field.annotation) if isinstance(kind, type) and issubclass(kind, BaseModel)]
+    return sections[0] if sections else field.annotation
 
 
 def _fields_at(path: Place) -> list[str]:
