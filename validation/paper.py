@@ -198,9 +198,31 @@ def ancs_verdicts(results: Mapping[str, simnet.Result]) -> list[Verdict]:
     return [rate_verdict(row, results[name[:3]]) for name, row in rows.items() if name[:3] in ANCS_ROWS]
 
 
-def published_verdicts(ancs: Mapping[str, simnet.Result]) -> list[Verdict]:
+def run_udp(progress: Progress) -> dict[str, simnet.Result]:
+    """A UDP receiver on the softirq's CPU and on another one, under the 3.2 rule, which later kernels have again (rows K01, K02)."""
+    udp = {"capture.method": "udp", "capture.monitor": "count", "host.kernel": "3.2"}
+    return run_cells(
+        {name: ("paper/bare-metal", {**udp, "capture.cpu": cpu}) for name, cpu in (("same", 7), ("other", 5))}, progress
+    )
+
+
+def udp_verdicts(udp: Mapping[str, simnet.Result]) -> dict[str, Verdict]:
+    """Verdicts on rows K01 and K02."""
+    rows = {row.id: row for row in read_rows("published")}
+    same, other = udp["same"].captured.kpps.mean, udp["other"].captured.kpps.mean
+    ring = sum(place.packets for place in udp["same"].packets.dropped if place.place == "receive_buffer")
+    share = udp["same"].packets.captured / max(udp["same"].packets.captured + ring, 1)
+    return {
+        "K01": holds(rows["K01"], 0 < share <= 0.01, f"{share:.3%} of what the stack received is delivered (measured 0.10 %)"),
+        "K02": holds(
+            rows["K02"], 0 < same / other <= 0.01, f"{same:.2f} against {other:.0f} kpps: {same / other:.3%} (measured 0.21 %)"
+        ),
+    }
+
+
+def published_verdicts(ancs: Mapping[str, simnet.Result], udp: Mapping[str, simnet.Result]) -> list[Verdict]:
     """Verdicts on all published rows; most need hardware that is not modelled yet."""
-    modelled = {verdict.row.id: verdict for verdict in ancs_verdicts(ancs)}
+    modelled = {verdict.row.id: verdict for verdict in ancs_verdicts(ancs)} | udp_verdicts(udp)
     verdicts = []
     for row in read_rows("published"):
         verdict = modelled.get(row.id) or without_model(row)

@@ -72,10 +72,10 @@ def _paper(progress: Progress, out: Path | None, scenarios: int | None) -> Outco
 
 def _published(progress: Progress, out: Path | None, scenarios: int | None) -> Outcome:
     from validation.claims import table
-    from validation.paper import published_verdicts, run_ancs
+    from validation.paper import published_verdicts, run_ancs, run_udp
 
     del out, scenarios
-    verdicts = published_verdicts(run_ancs(progress))
+    verdicts = published_verdicts(run_ancs(progress), run_udp(progress))
     passed = not any(verdict.unexpected for verdict in verdicts)
     return table("published measurements", verdicts), [verdict.as_json() for verdict in verdicts], passed
 
