@@ -18,9 +18,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from simnet.errors import UserError
+    from simnet.experiment.explain import explain
     from simnet.experiment.plan import expected_seconds
     from simnet.experiment.run import run
     from simnet.params.schema import ParameterSet, built_in_sets, parameter_set
+    from simnet.results.explanation import Explanation
     from simnet.results.frames import cores_frame, drops_frame, samples_frame
     from simnet.results.result import Result
     from simnet.results.statistics import Estimate
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 
 _WHERE = {
     "UserError": "simnet.errors",
+    "explain": "simnet.experiment.explain",
+    "Explanation": "simnet.results.explanation",
     "expected_seconds": "simnet.experiment.plan",
     "run": "simnet.experiment.run",
     "ParameterSet": "simnet.params.schema",
@@ -46,6 +50,7 @@ _WHERE = {
 
 __all__ = [
     "Estimate",
+    "Explanation",
     "ParameterSet",
     "Result",
     "Scenario",
@@ -55,6 +60,7 @@ __all__ = [
     "cores_frame",
     "drops_frame",
     "expected_seconds",
+    "explain",
     "load",
     "parameter_set",
     "run",

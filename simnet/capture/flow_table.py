@@ -45,7 +45,7 @@ class FlowTable(Record):
     """One table in use. `bucket_bits`: buckets a half (d-left) or entries (probing), as a power of two; `limit`: most entries.
 
     Costs in ps: `hash_ps` a hash, `compare_ps` a full key comparison, `update_ps` counters of a known flow, `insert_ps` filling a new entry;
-    `new_ps` and `known_ps` are the memory accesses of a flow that is not, or is, in the table. Of two independent misses the second
+    `spent_ps` is what all look-ups cost together; `new_ps` and `known_ps` are the memory accesses of a flow that is not, or is, in the table. Of two independent misses the second
     exposes `1 - overlap` of its time.
     """
 
@@ -55,6 +55,7 @@ class FlowTable(Record):
     entries: int
     refused: int
     lookups: int
+    spent_ps: int
     false_matches: int
     tries: int
     rotations: int
@@ -226,6 +227,7 @@ def count_packet(table: FlowTable, memory: Memory, flow: int) -> int:
     """Count a packet of `flow` in the table. Returns the cost in ps."""
     table.lookups += 1
     cost = d_left_update(table, flow) if table.design == D_LEFT else probing_update(table, flow)
+    table.spent_ps += cost
     if table.entries >= table.recost_at:
         recost(table, memory)
     return cost

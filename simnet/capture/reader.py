@@ -45,5 +45,6 @@ def reader_step(m: HasSockets, i: int, now: int) -> int:
         task.context = IN_SYSTEM if socket.kind == SKB_QUEUE else IN_USER
         return begin_reading(m, socket)
     task.phase = ASK
+    socket.asks += 1
     task.context = IN_SYSTEM
     return m.costs.poll_system_call_ps

@@ -33,7 +33,7 @@ class Socket(Record):
     """One socket and its monitor.
 
     In the softirq: `deliver_ps` for every frame, `copy_ps` and `copy_line_ps` a cache line for those that fit, at most `snap_bytes` of each.
-    In the process: `read_ps` a frame, `read_line_ps` a line of it.
+    In the process: `read_ps` a frame, `read_line_ps` a line of it. `lines` of those that fit were copied; the process found nothing `asks` times.
     """
 
     kind: int
@@ -47,6 +47,8 @@ class Socket(Record):
     watermark: int
     locks_bh: int
     dropped: int
+    lines: int
+    asks: int
     deliver_ps: int
     copy_ps: int
     copy_line_ps: int
@@ -90,7 +92,9 @@ def begin_delivery(socket: Socket, frame: Frame) -> int:
     if socket.queue.filled < socket.queue.slots and socket.held_bytes + beyond <= socket.limit_bytes:
         socket.reserved = 1
         socket.held_bytes += held
-        return socket.deliver_ps + socket.copy_ps + copied_lines(socket, frame) * socket.copy_line_ps
+        lines = copied_lines(socket, frame)
+        socket.lines += lines
+        return socket.deliver_ps + socket.copy_ps + lines * socket.copy_line_ps
     socket.reserved = 0
     return socket.deliver_ps
 

@@ -144,6 +144,24 @@ def run_command(options: Namespace) -> int:
     return 0
 
 
+def explain_command(options: Namespace) -> int:
+    """What limits, where packets and cycles go, what would help."""
+    from simnet.experiment.again import question
+
+    asked = question(options.name, options.set, options.seed)
+    from simnet.experiment.explain import explain_question
+
+    with _progress(asked.scenario.name) as progress:
+        explanation = explain_question(asked, quick=options.quick, progress=progress)
+    if options.json:
+        _print_json(explanation.as_json())
+    else:
+        from simnet.report.explain import explanation_text
+
+        print(explanation_text(explanation))
+    return 0
+
+
 def validate_command(options: Namespace) -> int:
     """Hold the model against what is known."""
     from validation.suite import CHECKS, validate

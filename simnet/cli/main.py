@@ -17,6 +17,7 @@ EPILOGUE = """examples:
   simnet run paper/bare-metal --set capture.method=pf_packet --set traffic.frame_bytes=256 --json
   simnet run paper/bare-metal --set traffic.source=pcap --set traffic.pcap=trace.pcap
   simnet show paper/bare-metal
+  simnet explain paper/vm
   simnet validate theory
 """
 
@@ -67,6 +68,13 @@ def build_parser() -> argparse.ArgumentParser:
     )
     run.add_argument("--out", metavar="DIR", help="also write result.json, samples.parquet and plots")
     output(run)
+
+    explain = commands.add_parser("explain", help="what limits, where packets and cycles go, and what would help most")
+    explain.add_argument("name", help="a built-in name, a .yaml file, a result.json or a folder with one")
+    sets(explain)
+    explain.add_argument("--seed", type=int, default=None, help="same scenario and seed: same answer (default: the result's, or 1)")
+    explain.add_argument("--quick", action="store_true", help="only what one run shows: no elasticities, what-ifs and advice")
+    output(explain)
 
     validate = commands.add_parser(
         "validate", help="hold the model against theory, its other engines, the paper, other measurements"

@@ -40,7 +40,5 @@ def vcpu_times(ensemble: Ensemble, scenario: Scenario, params: ParameterSet, win
 def exit_rates(ensemble: Ensemble, window: Window) -> dict[str, float]:
     """Exits a second by reason, all vCPUs together, averaged over the replications."""
     seconds = (window.end_ps - window.start_ps) / PS_PER_S * len(ensemble.members)
-    counts = sum(
-        np.array(m.row_at(window.end_ps).exits, dtype=float) - np.array(m.row_at(window.start_ps).exits) for m in ensemble.members
-    )
-    return {name: float(count) / seconds for name, count in zip(EXIT_REASONS, np.asarray(counts), strict=True)}
+    counts = np.sum([m.counts(window)["exits"].sum(axis=0) for m in ensemble.members], axis=0)
+    return {name: float(count) / seconds for name, count in zip(EXIT_REASONS, counts, strict=True)}

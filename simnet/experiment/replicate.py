@@ -21,6 +21,7 @@ from simnet.experiment.plan import PAPER_DROPPED, Plan, paper_times, plan_of
 from simnet.params.schema import ParameterSet
 from simnet.results.statistics import Estimate, controlled_interval, mser5
 from simnet.scenario.schema import Scenario
+from simnet.system.counters import difference
 from simnet.system.traffic_wiring import nominal_kpps
 from simnet.traffic.packets import PacketFile
 from simnet.units import PS_PER_MS, PS_PER_S
@@ -71,6 +72,10 @@ class Member:
     def row_at(self, time_ps: int) -> Any:
         """Counters at a time at which a sample was taken."""
         return self.rows[self.times_ps.index(time_ps)]
+
+    def counts(self, window: Window) -> Any:
+        """What was counted in a window, as a row."""
+        return difference(self.row_at(window.end_ps), self.row_at(window.start_ps))
 
     def rate_kpps(self, column: str, window: Window) -> float:
         """Mean rate of a counter over a window, in thousands a second."""

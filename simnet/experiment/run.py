@@ -228,6 +228,7 @@ def _summarise(
             np.array(member.times_ps) / PS_PER_S,
             np.array([int(row.offered) for row in member.rows]),
             np.array([int(row.captured) for row in member.rows]),
+            member.counts(window),
         )
         for member in ensemble.members
     ]

@@ -39,6 +39,40 @@ TIMER_SOFTIRQ, NET_TX_SOFTIRQ, NET_RX_SOFTIRQ = 1, 2, 4
 
 MAX_POLLED = 32
 
+# What a core does again and again and each time pays the same for: with a machine's unit costs these counts tell where the cycles went.
+EVENTS = (
+    "device_interrupts",
+    "timer_interrupts",
+    "reschedule_interrupts",
+    "softirq_rounds",
+    "timer_softirqs",
+    "net_tx_runs",
+    "qdisc_packets",
+    "polls",
+    "completions",
+    "frames",
+    "wakeups",
+    "task_switches",
+    "ksoftirqd_switches",
+    "futex_wakeups",
+)
+(
+    DEVICE_INTERRUPTS,
+    TIMER_INTERRUPTS,
+    RESCHEDULE_INTERRUPTS,
+    SOFTIRQ_ROUNDS,
+    TIMER_SOFTIRQS,
+    NET_TX_RUNS,
+    QDISC_PACKETS,
+    POLLS,
+    COMPLETIONS,
+    FRAMES,
+    WAKEUPS,
+    TASK_SWITCHES,
+    KSOFTIRQD_SWITCHES,
+    FUTEX_WAKEUPS,
+) = range(len(EVENTS))
+
 
 class Task(Record):
     """A schedulable thread. `left_ps` is what an interrupted piece of its work has not used yet."""
@@ -85,7 +119,7 @@ class SoftirqRun(Record):
 class Core(Record):
     """One core. `at` is the core whose work is being paid: itself, or the virtual one of the vCPU it runs.
 
-    `kernel` is the number of its kernel's rules: the host's or the guest's. `nr_running` tasks are runnable, the current one included. `left_ps` is what is left of a piece that the core itself does not interrupt, but its host does.
+    `kernel` is the number of its kernel's rules: the host's or the guest's. `nr_running` tasks are runnable, the current one included. `left_ps` is what is left of a piece that the core itself does not interrupt, but its host does. `events` counts what EVENTS names.
     """
 
     kernel: int
@@ -105,6 +139,7 @@ class Core(Record):
     switches: int
     softirq: SoftirqRun
     paid_ps: Array[int] = many(int, len(CONTEXTS))
+    events: Array[int] = many(int, len(EVENTS))
 
 
 class HasCores(Protocol):

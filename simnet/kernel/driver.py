@@ -12,6 +12,7 @@ from typing import Protocol
 from simnet.compiled import jit
 from simnet.hardware.moderation import update
 from simnet.hardware.nic import HasNic, admit, give_back, unmask
+from simnet.kernel.core import COMPLETIONS
 from simnet.kernel.napi import HasNapi, Napi, poll_returns
 from simnet.traffic.frame import Frame, first, pop
 from simnet.units import FCS_BYTES
@@ -75,4 +76,5 @@ def poll_step(m: HasDriver, c: int, now: int) -> int:
         poll_returns(m, c, False)
         return POLL_OVER
     napi.completing = 1
+    m.cores[c].events[COMPLETIONS] += 1
     return m.costs.napi_complete_ps

@@ -10,7 +10,15 @@ from __future__ import annotations
 from simnet.agenda import NEVER, TICKS, TIMEOUTS
 from simnet.compiled import cold_jit, jit
 from simnet.hardware.cpu import FIRST_DEVICE_VECTOR, PHYSICAL, RESCHEDULE_VECTOR, TIMEOUT_VECTOR, TIMER_VECTOR, send_vector
-from simnet.kernel.core import IDLE, SLEEPING, TIMER_SOFTIRQ, rules_of
+from simnet.kernel.core import (
+    DEVICE_INTERRUPTS,
+    IDLE,
+    RESCHEDULE_INTERRUPTS,
+    SLEEPING,
+    TIMER_INTERRUPTS,
+    TIMER_SOFTIRQ,
+    rules_of,
+)
 from simnet.kernel.napi import HasNapi, napi_schedule
 from simnet.kernel.sched import check_preempt_tick, wake_up
 from simnet.kernel.softirq import raise_softirq
@@ -37,10 +45,13 @@ def take_interrupt(m: HasNapi, c: int, now: int) -> int:
     cpu.irr &= ~(1 << vector)
     cpu.interrupts += 1
     if vector >= FIRST_DEVICE_VECTOR:
+        m.cores[c].events[DEVICE_INTERRUPTS] += 1
         napi_schedule(m, c, vector - FIRST_DEVICE_VECTOR)
         return m.costs.device_interrupt_ps
     if vector == RESCHEDULE_VECTOR:
+        m.cores[c].events[RESCHEDULE_INTERRUPTS] += 1
         return m.costs.reschedule_interrupt_ps
+    m.cores[c].events[TIMER_INTERRUPTS] += 1
     if vector == TIMEOUT_VECTOR:
         expire_timeouts(m, c, now)
         return m.costs.timer_interrupt_ps

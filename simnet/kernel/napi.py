@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from simnet.compiled import jit
-from simnet.kernel.core import MAX_POLLED, NET_RX_SOFTIRQ, HasCores, SoftirqRun
+from simnet.kernel.core import FRAMES, MAX_POLLED, NET_RX_SOFTIRQ, POLLS, HasCores, SoftirqRun
 from simnet.kernel.softirq import NET_RX, raise_softirq
 from simnet.records import Array, Record, many
 
@@ -89,6 +89,8 @@ def poll_returns(m: HasNapi, c: int, complete: bool) -> None:
     run.budget -= returned
     napi.polls += 1
     napi.packets += napi.work
+    m.cores[c].events[POLLS] += 1
+    m.cores[c].events[FRAMES] += napi.work
     napi.batches[min(napi.work, BATCH_BINS - 1)] += 1
     napi.work = 0
     napi.begun = 0

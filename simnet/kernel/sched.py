@@ -10,7 +10,18 @@ from __future__ import annotations
 from simnet.agenda import FIRST_CPU, act_by
 from simnet.compiled import cold_jit, jit
 from simnet.hardware.cpu import PHYSICAL, RESCHEDULE_VECTOR
-from simnet.kernel.core import IDLE, NOBODY, RUNNABLE, SLEEPING, WOKEN, HasCores, rules_of
+from simnet.kernel.core import (
+    IDLE,
+    KSOFTIRQD_SWITCHES,
+    NOBODY,
+    RUNNABLE,
+    SLEEPING,
+    TASK_SWITCHES,
+    WAKEUPS,
+    WOKEN,
+    HasCores,
+    rules_of,
+)
 
 
 @cold_jit
@@ -102,6 +113,8 @@ def wake_up(m: HasCores, i: int, waker: int, now: int) -> int:
         act_by(m.agenda, FIRST_CPU + task.core, now)
     else:  # a virtual processor writes the interrupt command register, which its hypervisor sees
         m.cpus[waker].icr |= 1 << task.core
+    if waker != NOBODY:
+        m.cores[waker].events[WAKEUPS] += 1
     return m.costs.wake_up_ps
 
 
@@ -135,6 +148,7 @@ def schedule(m: HasCores, c: int, now: int) -> int:
     task.exec_start_ps = now
     task.ran_before_ps = task.ran_ps
     core.switches += 1
+    core.events[KSOFTIRQD_SWITCHES if following == core.ksoftirqd else TASK_SWITCHES] += 1
     return m.costs.context_switch_ps
 
 

@@ -11,7 +11,19 @@ The rounds are a small machine, one step a call: the clock decides what else hap
 from __future__ import annotations
 
 from simnet.compiled import cold_jit, jit
-from simnet.kernel.core import INLINE, NET_RX_SOFTIRQ, NET_TX_SOFTIRQ, NOT_RUNNING, RUNNABLE, TIMER_SOFTIRQ, HasCores, rules_of
+from simnet.kernel.core import (
+    INLINE,
+    NET_RX_SOFTIRQ,
+    NET_TX_RUNS,
+    NET_TX_SOFTIRQ,
+    NOT_RUNNING,
+    RUNNABLE,
+    SOFTIRQ_ROUNDS,
+    TIMER_SOFTIRQ,
+    TIMER_SOFTIRQS,
+    HasCores,
+    rules_of,
+)
 from simnet.kernel.sched import wake_up
 
 # Phases of a run: between rounds, serving the raised softirqs, in net_rx_action, in a poll, ksoftirqd was woken, in net_tx_action.
@@ -103,14 +115,17 @@ def softirq_step(m: HasCores, c: int, now: int) -> int:
         run.active = run.pending
         run.pending = 0
         run.phase = SERVE
+        m.cores[c].events[SOFTIRQ_ROUNDS] += 1
         return m.costs.do_softirq_ps
     if run.phase == SERVE:
         if run.active & TIMER_SOFTIRQ:
             run.active &= ~TIMER_SOFTIRQ
+            m.cores[c].events[TIMER_SOFTIRQS] += 1
             return m.costs.timer_softirq_ps
         if run.active & NET_TX_SOFTIRQ:
             run.active &= ~NET_TX_SOFTIRQ
             run.phase = NET_TX
+            m.cores[c].events[NET_TX_RUNS] += 1
             return m.costs.net_tx_ps
         if run.active & NET_RX_SOFTIRQ:
             run.active &= ~NET_RX_SOFTIRQ

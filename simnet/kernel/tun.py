@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from simnet.compiled import cold_jit
-from simnet.kernel.core import NET_TX_SOFTIRQ, NOBODY, HasCores
+from simnet.kernel.core import NET_TX_SOFTIRQ, NOBODY, QDISC_PACKETS, HasCores
 from simnet.kernel.sched import wake_up
 from simnet.kernel.softirq import raise_softirq, raise_softirq_in_process
 from simnet.records import Record
@@ -80,6 +80,7 @@ def dev_queue_xmit(m: HasTun, frame: Frame, c: int, now: int) -> int:
         pop(tun.qdisc)
         if moved > 0:  # one is paid for already
             cost += tun.xmit_ps
+            m.cores[c].events[QDISC_PACKETS] += 1
         moved += 1
     if not tun.stopped and tun.qdisc.filled > 0:
         raise_softirq(m, c, NET_TX_SOFTIRQ)
@@ -103,6 +104,7 @@ def net_tx_step(m: HasTun, c: int, now: int) -> int:
     if run.transmits and tun.quota_left <= 0:
         run.transmits = 0
         raise_softirq(m, c, NET_TX_SOFTIRQ)
+    m.cores[c].events[QDISC_PACKETS] += run.transmits
     return tun.xmit_ps * run.transmits
 
 

@@ -76,7 +76,7 @@ class VcpuTime:
 
 @dataclass(frozen=True)
 class Replication:
-    """One replication's measured window: rates in kpps, and samples of its counters."""
+    """One replication's measured window: rates in kpps, samples of its counters, and what it `counts` (a row of `system.counters`)."""
 
     number: int
     offered_kpps: float
@@ -84,6 +84,7 @@ class Replication:
     times_s: NDArray[np.float64] = field(repr=False)
     offered: NDArray[np.int64] = field(repr=False)
     captured: NDArray[np.int64] = field(repr=False)
+    counts: Any = field(repr=False)
 
 
 @dataclass(frozen=True)

@@ -214,8 +214,39 @@ def load(name_or_path: str, sets: Iterable[str] | Mapping[str, Any] = ()) -> Sce
     UserError
         With file:line (or the --set), what was given, what is allowed, and the nearest name.
     """
-    documents = _stack(name_or_path)
-    data = _data(documents, name_or_path)
+    return _checked(_stack(name_or_path), name_or_path, sets)
+
+
+def load_document(document: Document, sets: Iterable[str] | Mapping[str, Any] = ()) -> Scenario:
+    """The scenario that a document holds in full, such as a result's provenance (see `load`).
+
+    Raises
+    ------
+    UserError
+        If it is none.
+    """
+    if not isinstance(document.data, Mapping):
+        raise UserError(f"{document.source}: not a scenario: expected keys such as traffic, capture, host")
+    return _checked([document], document.source, sets)
+
+
+def changed(scenario: Scenario, settings: Mapping[str, Any]) -> Scenario:
+    """A copy of a scenario with some fields changed, by path.
+
+    Raises
+    ------
+    UserError
+        If the fields do not go together.
+    """
+    data = scenario.model_dump(mode="json")
+    for path, value in settings.items():
+        data = _put(data, tuple(path.split(".")), value, path)
+    return load_document(Document("changed scenario", data))
+
+
+def _checked(documents: list[Document], names: str, sets: Iterable[str] | Mapping[str, Any]) -> Scenario:
+    """What the documents say over each other, with changes."""
+    data = _data(documents, names)
     if isinstance(sets, Mapping):
         changes = [(tuple(path.split(".")), value, f"{path}={value}") for path, value in sets.items()]
     else:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from simnet.compiled import cold_jit, jit
 from simnet.hardware.cpu import MAX_CORES
-from simnet.kernel.core import CONTEXTS
+from simnet.kernel.core import CONTEXTS, EVENTS
 from simnet.records import int64
 from simnet.system.machine import Machine
 from simnet.virt.qemu import COPY, PUSH
@@ -43,13 +43,24 @@ COUNTERS = (
     "table_refused",
     "table_lookups",
     "table_rotations",
+    "table_spent_ps",
+    "socket_lines",
+    "socket_asks",
+    "qemu_selects",
+    "qemu_packets",
+    "qemu_lines",
 )
-"""Names of the first columns of a row; the times of the cores by context follow."""
+"""Names of the first columns of a row; then, by core: times by context and in HLT, exits by reason, events (see `kernel.core`)."""
 
 Rows = NDArray[Any]
 ROW = np.dtype(
     [(name, "i8") for name in COUNTERS]
-    + [("paid_ps", "i8", (MAX_CORES, len(CONTEXTS))), ("halted_ps", "i8", (MAX_CORES,)), ("exits", "i8", (len(EXIT_REASONS),))]
+    + [
+        ("paid_ps", "i8", (MAX_CORES, len(CONTEXTS))),
+        ("halted_ps", "i8", (MAX_CORES,)),
+        ("exits", "i8", (MAX_CORES, len(EXIT_REASONS))),
+        ("events", "i8", (MAX_CORES, len(EVENTS))),
+    ]
 )
 
 
@@ -69,12 +80,15 @@ def fill_guest(m: Machine, row: Any) -> None:
     row.mutex_contended = m.mutex.contended
     row.guest_interrupts = m.qemu.interrupts
     row.kicks = m.virtio.kicks
+    row.qemu_selects = m.qemu.selects
+    row.qemu_packets = m.qemu.packets
+    row.qemu_lines = m.qemu.lines
     row.polls += m.napis[VIRTIO_NAPI].polls
     row.polled_frames += m.napis[VIRTIO_NAPI].packets
     for c in range(m.physical, m.physical + m.virtual):
         row.halted_ps[c] = m.vcpus[c].halted_ps
         for reason in range(len(EXIT_REASONS)):
-            row.exits[reason] += m.vcpus[c].exits[reason]
+            row.exits[c, reason] = m.vcpus[c].exits[reason]
 
 
 @jit
@@ -97,6 +111,8 @@ def fill_row(m: Machine, row: Any) -> None:
         in_flight += m.tun.readq.filled + m.tun.qdisc.filled + m.virtqueue.used.filled + frames_in_qemu(m)
     for s in range(len(m.sockets)):
         row.socket_dropped += m.sockets[s].dropped
+        row.socket_lines += m.sockets[s].lines
+        row.socket_asks += m.sockets[s].asks
         in_flight += m.sockets[s].queue.filled
     for i in range(len(m.monitors)):
         row.captured += m.monitors[i].captured
@@ -110,12 +126,23 @@ def fill_row(m: Machine, row: Any) -> None:
         row.time_squeezes += m.cores[c].softirq.time_squeezes
         for context in range(len(m.cores[c].paid_ps)):
             row.paid_ps[c, context] = m.cores[c].paid_ps[context]
+        for event in range(len(m.cores[c].events)):
+            row.events[c, event] = m.cores[c].events[event]
     row.table_entries = m.table.entries
     row.table_refused = m.table.refused
     row.table_lookups = m.table.lookups
     row.table_rotations = m.table.rotations
+    row.table_spent_ps = m.table.spent_ps
 
 
 def new_rows(count: int) -> Rows:
     """Zeroed rows, as a record array of dtype `ROW`."""
     return np.zeros(count, ROW).view(np.recarray)
+
+
+def difference(end: Any, start: Any) -> Any:
+    """What was counted between two rows, as a row."""
+    row = new_rows(1)[0]
+    for name in ROW.names or ():
+        row[name] = end[name] - start[name]
+    return row

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from simnet.compiled import cold_jit
-from simnet.kernel.core import NOBODY, HasCores
+from simnet.kernel.core import FUTEX_WAKEUPS, NOBODY, HasCores
 from simnet.kernel.sched import wake_up
 from simnet.records import Record
 
@@ -55,4 +55,5 @@ def release(m: HasMutex, c: int, now: int) -> int:
     while not (mutex.waiting >> i) & 1:
         i += 1
     mutex.waiting &= ~(1 << i)
+    m.cores[c].events[FUTEX_WAKEUPS] += 1
     return mutex.futex_ps + wake_up(m, i, c, now)

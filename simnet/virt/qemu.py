@@ -45,7 +45,8 @@ class Qemu(Record):
     """The backend of one guest interface.
 
     `isr`: the INTx line is up; `told`: a kick has come; `polls_tap`: the tap is among select()'s descriptors. `read_ps` a packet and `read_line_ps` a
-    cache line in read(), likewise `push_ps` and `push_line_ps` for the way into guest memory; `inject_ps`: the ioctl that raises the interrupt.
+    cache line in read(), likewise `push_ps` and `push_line_ps` for the way into guest memory; `inject_ps`: the ioctl that raises the interrupt. `selects` counts
+    calls, `lines` cache lines of the `packets`.
     """
 
     thread: int
@@ -64,6 +65,8 @@ class Qemu(Record):
     push_ps: int
     push_line_ps: int
     inject_ps: int
+    selects: int
+    lines: int
     interrupts: int
     packets: int
     frame: Frame
@@ -102,6 +105,7 @@ def io_thread_step(m: HasQemu, i: int, now: int) -> int:
     if task.phase == CALL:
         task.phase = SELECT
         task.context = IN_SYSTEM
+        qemu.selects += 1
         return qemu.select_ps
     if task.phase == SELECT:
         qemu.polls_tap = int(is_ready(m))
@@ -128,6 +132,7 @@ def io_thread_step(m: HasQemu, i: int, now: int) -> int:
     if task.phase == PUSH:
         add_used(m.virtqueue, qemu.frame)
         qemu.packets += 1
+        qemu.lines += lines_of(qemu.frame)
         task.phase = READ
         if wants_interrupt(m.virtqueue) and (qemu.msi_x or not qemu.isr):
             task.phase = INTERRUPT

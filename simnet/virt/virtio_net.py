@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from simnet.compiled import cold_jit
+from simnet.kernel.core import COMPLETIONS
 from simnet.kernel.driver import FRAME_READY, POLL_OVER
 from simnet.kernel.napi import HasNapi, Napi, poll_returns
 from simnet.records import Array, Record
@@ -80,4 +81,5 @@ def virtnet_poll_step(m: HasVirtioNet, c: int) -> int:
         poll_returns(m, c, False)
         return POLL_OVER
     napi.completing = 1
+    m.cores[c].events[COMPLETIONS] += 1
     return m.costs.napi_complete_ps
