@@ -45,7 +45,8 @@ from simnet.kernel.softirq import FINISHED, begin_softirqs, may_run_inline
 from simnet.system.machine import Machine
 from simnet.system.receive import softirq_work
 from simnet.virt.interrupts import take_virtual_interrupt
-from simnet.virt.qemu import io_thread_step, vcpu_step
+from simnet.virt.io_thread import io_thread_step
+from simnet.virt.qemu import vcpu_step
 from simnet.virt.vcpu import EXTERNAL, HLT, IN_GUEST_MODE, guest_timers_fire, is_leaving
 
 # Kinds of tasks.

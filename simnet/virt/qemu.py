@@ -1,10 +1,7 @@
-"""QEMU's user-space virtio-net backend (kvm-83 and qemu-kvm 0.12: vl.c, net/tap.c, hw/virtio-net.c): the I/O thread and the device's registers.
+"""QEMU's user-space virtio-net backend: what the device models know, and what a vCPU that exits to them does (kvm-83 and qemu-kvm 0.12).
 
-The I/O thread waits in select() without the global mutex, takes it, and reads the tap: one read() a packet into a bounce buffer, then the copy into guest
-memory, the used entry, and the decision whether to interrupt. kvm-83 reads until the tap is empty or the guest's ring is not ready, holding the mutex
-all the while; a build that reads once a select() lets go after each packet. The ring is ready when it has room for 64 KiB: 17 free entries
-with mergeable buffers. When it is not, the thread asks the guest to kick and leaves the tap out of its select(). Left out: timers, monitor, other
-devices, transmit.
+A vCPU whose exit QEMU serves needs the global mutex, as the I/O thread does (`virt.io_thread`): reading the ISR byte lowers the INTx line, a kick breaks
+the I/O thread's select(). Left out: timers, monitor, other devices, transmit.
 """
 
 from __future__ import annotations
@@ -12,13 +9,11 @@ from __future__ import annotations
 from typing import Protocol
 
 from simnet.compiled import cold_jit
-from simnet.hardware.memory import LINE_BYTES
-from simnet.kernel.core import BLOCKED, ENTER_GUEST, IN_SYSTEM, IN_USER, NOBODY, SLEEPING
+from simnet.kernel.core import BLOCKED, ENTER_GUEST, SLEEPING
 from simnet.kernel.sched import wake_up
-from simnet.kernel.tun import HasTun, tun_do_read
+from simnet.kernel.tun import HasTun
 from simnet.records import Array, Record
-from simnet.traffic.frame import Frame, copy_frame, first
-from simnet.units import FCS_BYTES
+from simnet.traffic.frame import Frame
 from simnet.virt.mutex import HasMutex, release, try_acquire
 from simnet.virt.vcpu import (
     IN_GUEST_MODE,
@@ -32,10 +27,9 @@ from simnet.virt.vcpu import (
     account_halt,
     begin_exit,
     complete_exit,
-    inject,
     is_leaving,
 )
-from simnet.virt.virtqueue import Virtqueue, add_used, available, disable_notifications, enable_notifications, wants_interrupt
+from simnet.virt.virtqueue import Virtqueue
 
 # Phases of the I/O thread: about to call select(), in it, out of it, holding the mutex, in read(), out of it, copying to the guest, interrupting.
 CALL, SELECT, RETURN, READ, IN_READ, COPY, PUSH, INTERRUPT = 0, 1, 2, 3, 4, 5, 6, 7
@@ -78,78 +72,6 @@ class HasQemu(HasTun, HasMutex, HasVcpus, Protocol):
     virtqueue: Virtqueue
     qemu: Qemu
     vcpus: Array[Vcpu]
-
-
-@cold_jit
-def is_ready(m: HasQemu) -> bool:
-    """virtio_net_can_receive: is there room for 64 KiB? If not, ask the guest to kick when it posts buffers."""
-    queue = m.virtqueue
-    if available(queue) >= m.qemu.least_entries:
-        disable_notifications(queue)
-        return True
-    enable_notifications(queue)
-    return False
-
-
-@cold_jit
-def lines_of(frame: Frame) -> int:
-    """Cache lines of a frame without FCS."""
-    return (frame.frame_bytes - FCS_BYTES + LINE_BYTES - 1) // LINE_BYTES
-
-
-@cold_jit
-def io_thread_step(m: HasQemu, i: int, now: int) -> int:
-    """The next piece of the I/O thread's work (main_loop_wait, tap_send, virtio_net_receive). Returns its cost, 0 or BLOCKED."""
-    task, qemu, tun = m.tasks[i], m.qemu, m.tun
-    c = task.core
-    if task.phase == CALL:
-        task.phase = SELECT
-        task.context = IN_SYSTEM
-        qemu.selects += 1
-        return qemu.select_ps
-    if task.phase == SELECT:
-        qemu.polls_tap = int(is_ready(m))
-        task.phase = RETURN
-        if not qemu.told and not (qemu.polls_tap and tun.readq.filled > 0):
-            tun.reader = i if qemu.polls_tap else NOBODY
-            return BLOCKED
-    if task.phase == RETURN:
-        tun.reader = NOBODY
-        if not try_acquire(m, i):
-            return BLOCKED
-        qemu.told = 0
-        task.phase = READ
-        qemu.holds = 0
-    if task.phase == IN_READ:
-        copy_frame(qemu.frame, first(tun.readq))
-        qemu.holds = 1
-        task.phase = COPY
-        return tun_do_read(m, c, now)  # on the way back to user space whoever was woken may take the core
-    if task.phase == COPY:
-        task.phase = PUSH
-        task.context = IN_USER
-        return qemu.push_ps + lines_of(qemu.frame) * qemu.push_line_ps
-    if task.phase == PUSH:
-        add_used(m.virtqueue, qemu.frame)
-        qemu.packets += 1
-        qemu.lines += lines_of(qemu.frame)
-        task.phase = READ
-        if wants_interrupt(m.virtqueue) and (qemu.msi_x or not qemu.isr):
-            task.phase = INTERRUPT
-            task.context = IN_SYSTEM
-            return qemu.inject_ps
-    if task.phase == INTERRUPT:
-        task.phase = READ
-        qemu.isr = 1 - qemu.msi_x
-        qemu.interrupts += 1
-        return inject(m, qemu.irq_core, qemu.irq_vector, c, now)
-    # READ: go on, or let go of the mutex and wait
-    if tun.readq.filled == 0 or (qemu.holds and not qemu.drains) or not is_ready(m):
-        task.phase = CALL
-        return release(m, c, now)
-    task.phase = IN_READ
-    task.context = IN_SYSTEM
-    return qemu.read_ps + lines_of(first(tun.readq)) * qemu.read_line_ps
 
 
 @cold_jit

@@ -1,0 +1,145 @@
+"""QEMU's I/O thread (kvm-83 and qemu-kvm 0.12: vl.c main_loop_wait, net/tap.c tap_send, hw/virtio-net.c virtio_net_receive).
+
+It waits in select() without the global mutex, takes it, and reads the tap: one read() a packet into a bounce buffer, then the copy into guest memory, the
+used entry, and the decision whether to interrupt. kvm-83 reads until the tap is empty or the guest's ring is not ready, holding the mutex all the
+while; a build that reads once a select() lets go after each packet. The ring is ready when it has room for 64 KiB: 17 free entries with mergeable
+buffers. When it is not, the thread asks the guest to kick and leaves the tap out of its select().
+"""
+
+from __future__ import annotations
+
+from simnet.compiled import cold_jit
+from simnet.hardware.memory import LINE_BYTES
+from simnet.kernel.core import BLOCKED, IN_SYSTEM, IN_USER, NOBODY, Task
+from simnet.kernel.tun import tun_do_read
+from simnet.traffic.frame import Frame, copy_frame, first
+from simnet.units import FCS_BYTES
+from simnet.virt.mutex import release, try_acquire
+from simnet.virt.qemu import CALL, COPY, IN_READ, INTERRUPT, PUSH, READ, RETURN, SELECT, HasQemu
+from simnet.virt.vcpu import inject
+from simnet.virt.virtqueue import add_used, available, disable_notifications, enable_notifications, wants_interrupt
+
+
+@cold_jit
+def is_ready(m: HasQemu) -> bool:
+    """virtio_net_can_receive: is there room for 64 KiB? If not, ask the guest to kick when it posts buffers."""
+    queue = m.virtqueue
+    if available(queue) >= m.qemu.least_entries:
+        disable_notifications(queue)
+        return True
+    enable_notifications(queue)
+    return False
+
+
+@cold_jit
+def lines_of(frame: Frame) -> int:
+    """Cache lines of a frame without FCS."""
+    return (frame.frame_bytes - FCS_BYTES + LINE_BYTES - 1) // LINE_BYTES
+
+
+@cold_jit
+def call_select(m: HasQemu, task: Task) -> int:
+    """Ask the kernel which descriptors are ready. Returns the cost."""
+    task.phase = SELECT
+    task.context = IN_SYSTEM
+    m.qemu.selects += 1
+    return m.qemu.select_ps
+
+
+@cold_jit
+def finds_nothing(m: HasQemu, i: int) -> bool:
+    """Must select() sleep? It then waits for a kick and, if the guest's ring is ready, for the tap."""
+    qemu, tun = m.qemu, m.tun
+    m.tasks[i].phase = RETURN
+    qemu.polls_tap = int(is_ready(m))
+    if qemu.told or (qemu.polls_tap and tun.readq.filled > 0):
+        return False
+    tun.reader = i if qemu.polls_tap else NOBODY
+    return True
+
+
+@cold_jit
+def takes_mutex(m: HasQemu, i: int) -> bool:
+    """select() has returned: take the mutex, or be put on its list."""
+    m.tun.reader = NOBODY
+    if not try_acquire(m, i):
+        return False
+    m.qemu.told = 0
+    m.qemu.holds = 0
+    m.tasks[i].phase = READ
+    return True
+
+
+@cold_jit
+def read_or_release(m: HasQemu, task: Task, now: int) -> int:
+    """Read the next packet, or let go of the mutex and wait again. Returns the cost."""
+    qemu, tun = m.qemu, m.tun
+    if tun.readq.filled == 0 or (qemu.holds and not qemu.drains) or not is_ready(m):
+        task.phase = CALL
+        return release(m, task.core, now)
+    task.phase = IN_READ
+    task.context = IN_SYSTEM
+    return qemu.read_ps + lines_of(first(tun.readq)) * qemu.read_line_ps
+
+
+@cold_jit
+def read_returns(m: HasQemu, task: Task, now: int) -> int:
+    """The packet is in the bounce buffer. Returns the cost of waking ksoftirqd, which may take the core on the way back to user space."""
+    copy_frame(m.qemu.frame, first(m.tun.readq))
+    m.qemu.holds = 1
+    task.phase = COPY
+    return tun_do_read(m, task.core, now)
+
+
+@cold_jit
+def copy_to_guest(m: HasQemu, task: Task) -> int:
+    """Begin the way from the bounce buffer into guest memory. Returns the cost."""
+    task.phase = PUSH
+    task.context = IN_USER
+    return m.qemu.push_ps + lines_of(m.qemu.frame) * m.qemu.push_line_ps
+
+
+@cold_jit
+def must_interrupt(m: HasQemu, task: Task) -> bool:
+    """The packet is in the used ring. Does the guest want to be told? An INTx line that is up already need not be raised."""
+    qemu = m.qemu
+    add_used(m.virtqueue, qemu.frame)
+    qemu.packets += 1
+    qemu.lines += lines_of(qemu.frame)
+    task.phase = READ
+    if wants_interrupt(m.virtqueue) and (qemu.msi_x or not qemu.isr):
+        task.phase = INTERRUPT
+        task.context = IN_SYSTEM
+        return True
+    return False
+
+
+@cold_jit
+def interrupt(m: HasQemu, task: Task, now: int) -> int:
+    """The ioctl has reached KVM. Returns the cost of waking the vCPU."""
+    qemu = m.qemu
+    task.phase = READ
+    qemu.isr = 1 - qemu.msi_x
+    qemu.interrupts += 1
+    return inject(m, qemu.irq_core, qemu.irq_vector, task.core, now)
+
+
+@cold_jit
+def io_thread_step(m: HasQemu, i: int, now: int) -> int:
+    """The next piece of the I/O thread's work. Returns its cost, 0 or BLOCKED."""
+    task = m.tasks[i]
+    if task.phase == CALL:
+        return call_select(m, task)
+    if task.phase == SELECT and finds_nothing(m, i):
+        return BLOCKED
+    if task.phase == RETURN and not takes_mutex(m, i):
+        return BLOCKED
+    if task.phase == IN_READ:
+        return read_returns(m, task, now)
+    if task.phase == COPY:
+        return copy_to_guest(m, task)
+    if task.phase == PUSH and must_interrupt(m, task):
+        return m.qemu.inject_ps
+    if task.phase == INTERRUPT:
+        return interrupt(m, task, now)
+    return read_or_release(m, task, now)
