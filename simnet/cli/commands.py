@@ -116,7 +116,7 @@ def run_command(options: Namespace) -> int:
         raise UserError(f"--replication {options.replication}: the run has replications 0 to {scenario.measure.replications - 1}")
     out = Path(options.out) if options.out else None
     if out is not None:
-        from simnet.report.files import prepare
+        from simnet.files import prepare
 
         prepare(out)
     from simnet.experiment.run import run
