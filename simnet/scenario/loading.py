@@ -23,17 +23,17 @@ _SECTIONS = ("host", "guest", "traffic", "capture", "measure", "costs")
 def _built_in_files() -> list[str]:
     """All YAML files that come with simnet, as 'folder/file'."""
     folders = [folder for folder in resources.files("scenarios").iterdir() if folder.is_dir()]
-    return sorted(f"{folder.name}/{file.name}" for folder in folders for file in folder.iterdir() if file.name.endswith(".yaml"))
+    return [f"{folder.name}/{file.name}" for folder in folders for file in folder.iterdir() if file.name.endswith(".yaml")]
 
 
 def built_in_scenarios() -> list[str]:
     """Names of the scenarios that come with simnet, as 'folder/name'."""
-    return [file.removesuffix(".yaml") for file in _built_in_files() if not file.endswith(DESIGN_SUFFIX)]
+    return sorted(file.removesuffix(".yaml") for file in _built_in_files() if not file.endswith(DESIGN_SUFFIX))
 
 
 def built_in_designs() -> list[str]:
     """Names of the designs that come with simnet, as 'folder/name'."""
-    return [file.removesuffix(DESIGN_SUFFIX) for file in _built_in_files() if file.endswith(DESIGN_SUFFIX)]
+    return sorted(file.removesuffix(DESIGN_SUFFIX) for file in _built_in_files() if file.endswith(DESIGN_SUFFIX))
 
 
 def open_document(name_or_path: str, what: str = "scenario") -> Document:
@@ -192,6 +192,8 @@ def explain(error: ValidationError, places: Callable[[Place], str], model: type[
         return UserError(f"{where}: {name}: {first['input']!r}; allowed: {', '.join(options)}{near}")
     if first["type"] in ("model_type", "model_attributes_type"):
         return UserError(f"{where}: {name}: expected keys such as {', '.join(_fields_at(path, model)[:4])}, not {first['input']!r}")
+    if first["type"] == "dict_type":
+        return UserError(f"{where}: {name}: expected names with values, not {first['input']!r}")
     given = "" if isinstance(first["input"], (dict, BaseModel)) or "not " in message else f" (given: {first['input']!r})"
     return UserError(f"{where}: {name}: {message}{given}")
 
