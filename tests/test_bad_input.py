@@ -654,7 +654,7 @@ def test_ctrl_c_while_a_machine_is_built() -> None:
 
     def run_and_interrupt() -> None:
         with ensemble.running():
-            ensemble.pool.submit(ensemble.members[0].run, [1], [2])
+            ensemble.pool.submit(ensemble.members[0].run, [1], [2], ())
             entered.wait(10)
             later.start()
             raise KeyboardInterrupt

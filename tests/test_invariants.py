@@ -212,8 +212,8 @@ def on_cpus(chosen: dict[str, Any], seed: int, cpus: list[int]) -> tuple[bytes, 
     made = simulation(chosen, seed, host__nic__queues=2, host__nic__irq_cpus=receiving, capture__cpu=reader)
     m = made.machine
     for c in range(m.physical):
-        m.cores[c].next_tick_ps = m.boot_ps + m.rules.tick_ps
-    m.agenda.due_ps[TICKS] = m.boot_ps + m.rules.tick_ps
+        m.cores[c].next_tick_ps = m.boot_ps + m.rules[0].tick_ps
+    m.agenda.due_ps[TICKS] = m.boot_ps + m.rules[0].tick_ps
     row = row_of(made, 4 * MS).copy()
     spent = {[*receiving, reader].index(int(m.cpus[c].number)): row.paid_ps[c].tolist() for c in range(m.physical)}
     row.paid_ps[:] = 0

@@ -30,7 +30,7 @@ from simnet.system.machine import Machine
 from simnet.system.receive import TO_SOCKET
 from simnet.system.tasks import add_task
 from simnet.traffic.switch import REPLAYED
-from simnet.virt.vcpu import inject
+from simnet.virt.vcpu import HLT, inject
 
 COSTS = {
     "device_interrupt_ps": 5,
@@ -57,8 +57,8 @@ def host(tick_ps: int, first_tick_ps: int) -> Machine:
     m = allocate(Machine)
     for name, cost in COSTS.items():
         setattr(m.costs, name, cost)
-    m.rules.max_restart, m.rules.net_rx_jiffies, m.rules.budget, m.rules.tick_ps = 10, 2, 300, tick_ps
-    m.rules.sched_latency_ps, m.rules.min_granularity_ps, m.rules.wakeup_granularity_ps = 120, 10, 20
+    m.rules[0].max_restart, m.rules[0].net_rx_jiffies, m.rules[0].budget, m.rules[0].tick_ps = 10, 2, 300, tick_ps
+    m.rules[0].sched_latency_ps, m.rules[0].min_granularity_ps, m.rules[0].wakeup_granularity_ps = 120, 10, 20
     m.physical = 2
     m.agenda.actors = FIRST_CPU + 2
     m.agenda.due_ps[:] = NEVER
@@ -80,7 +80,9 @@ def add_hog(m: Machine, core: int) -> None:
 
 def add_guest(m: Machine, with_hog: bool) -> None:
     """A vCPU on cpu0, and perhaps something for it to do."""
+    m.virtual = 1
     m.cpus[GUEST].carrier = add_task(m, VCPU, CPU0, GUEST, IN_GUEST, RUNNABLE)
+    m.vcpus[GUEST].exit_ps[HLT] = COSTS["vm_exit_ps"]  # EOI and timer accesses are free here
     if with_hog:
         add_hog(m, GUEST)
 
@@ -284,13 +286,11 @@ def test_an_interrupt_for_a_halted_guest_wakes_its_task(told: Told) -> None:
     assert "27 hardirq, 30 -" in log[GUEST]
 
 
-@pytest.mark.xfail(strict=True, reason="HLT leaves guest mode without an exit being paid; KVM's HLT is an exit (handle_halt)")
 def test_a_guest_that_halts_pays_an_exit(told: Told) -> None:
     log, _ = told("halted guest")
     assert log[CPU0] == "0 switch, 7 exits, 15 idle, 20 switch, 27 guest, 30 exits, 38 idle"
 
 
-@pytest.mark.xfail(strict=True, reason="a kick costs the exit but not the rescheduling interrupt that causes it (kvm_vcpu_kick)")
 def test_an_interrupt_for_a_running_guest_kicks_it_out(told: Told) -> None:
     log, _ = told("kicked guest")
     # The IPI at 40 forces an exit (8), its handler runs on the host (3), then the guest is entered with the vector: its own handler
@@ -302,7 +302,6 @@ def test_an_interrupt_for_a_running_guest_kicks_it_out(told: Told) -> None:
     ]
 
 
-@pytest.mark.xfail(strict=True, reason="a guest in softirq takes a vector when its piece ends, without exit")
 def test_a_guest_in_softirq_is_kicked_as_well(told: Told) -> None:
     log, _ = told("guest in softirq")
     # Entered at 7 with its timer's vector: handler (4), round (2), timer softirq (30) from 13. kvm_vcpu_kick at 30 does not ask

@@ -37,7 +37,7 @@ CACHE_KEY_LENGTH = 16
 def random_settings(number: int) -> dict[str, Any]:
     """Settings of random scenario `number`, as for `simnet.load`."""
     pick = random.Random(number)
-    method = pick.choice(["kernel_module", "pf_packet", "pf_ring", "recv"])
+    method = pick.choice(["kernel_module", "pf_packet", "pf_ring", "recv", "udp"])
     queues = pick.choice([1, 2, 4, 8])
     settings: dict[str, Any] = {
         "parameters": pick.choice(["e5520-linux-3.2", "e5520-linux-3.2", "l5520-linux-2.6.37"]),
@@ -77,6 +77,39 @@ def random_settings(number: int) -> dict[str, Any]:
     return settings
 
 
+def random_guest(number: int) -> dict[str, Any]:
+    """Settings that put the capture of random scenario `number` into a guest."""
+    pick = random.Random(-1 - number)
+    io_cpus = pick.choice([1, 3, 3, 5, 7, 0, [3, 5, 7]])
+    return {
+        "parameters": "e5520-linux-3.2",
+        "guest.vcpus": [1, 3, 5, 7],
+        "guest.irq_vcpu": pick.choice([2, 2, 3, 0]),
+        "guest.io_cpus": io_cpus,
+        "guest.kernel": pick.choice([None, "3.2", "3.2-deferred"]),
+        "guest.hz": pick.choice([100, 250, 1000]),
+        "guest.backend": pick.choice(["kvm-83", "qemu-kvm-0.12"]),
+        "guest.reads": pick.choice(["one", "drain"]),
+        "guest.queue_entries": pick.choice([32, 64, 256]),
+        "guest.clock": pick.choice(["kvm_clock", "kvm_clock", "acpi_pm"]),
+        "guest.tap_queue": pick.choice([20, 100, 500]),
+        "guest.one_queue": pick.random() < 0.2,
+        "guest.promiscuous_bridge": pick.random() < 0.5,
+        "capture.cpu": pick.choice([0, 1, 2, 3]),
+        "capture.transparent_mode": 0,
+        "costs.wake_up_cycles": pick.choice([0, 1200]),
+        "costs.context_switch_cycles": pick.choice([0, 3200]),
+    }
+
+
+def random_question(number: int) -> tuple[str, dict[str, Any]]:
+    """Scenario and settings of random scenario `number`; two of five capture in a guest."""
+    settings = random_settings(number)
+    if number % 5 not in (1, 3):
+        return "paper/bare-metal", settings
+    return "paper/vm", settings | random_guest(number)
+
+
 def _walk(digest: Any, record: Any) -> None:
     """Feed every field of a record to a digest, except the clocks' own; of queues only what is in them, of large tables nothing."""
     names = record.dtype.names
@@ -96,7 +129,7 @@ def _walk(digest: Any, record: Any) -> None:
 
 def digest_of(number: int, engine: str) -> str:
     """Run random scenario `number` and digest everything it did."""
-    scenario = load("paper/bare-metal", random_settings(number))
+    scenario = load(*random_question(number))
     simulation = Simulation(scenario, resolve(scenario), number, 0, engine)
     end_ps = round(min(FRAMES / (scenario.traffic.offered_kpps or 1.0), MOST_MILLISECONDS) * PS_PER_MS)
     simulation.run([end_ps * (i + 1) // SAMPLES for i in range(SAMPLES)])

@@ -44,22 +44,28 @@ def _engines(progress: Progress, out: Path | None, scenarios: int | None) -> Out
 def _paper(progress: Progress, out: Path | None, scenarios: int | None) -> Outcome:
     from validation.cells import run_cells
     from validation.claims import table
-    from validation.figures import draw_paper
+    from validation.figures import draw_figures
     from validation.paper import alternative_questions, alternatives_table, ancs_verdicts, paper_verdicts, run_ancs, run_paper
+    from validation.summary import factorial_anova, paper_tables
+    from validation.vm import guest_cells, ignorance_table, run_vm, variants_table, vm_verdict
 
     del scenarios
-    cells, ancs = run_paper(progress), run_ancs(progress)
-    verdicts, earlier = paper_verdicts(cells), ancs_verdicts(ancs)
+    cells, ancs, vm = run_paper(progress), run_ancs(progress), run_vm(progress)
+    verdicts, earlier = paper_verdicts(cells, lambda row: vm_verdict(row, vm)), ancs_verdicts(ancs)
     alternatives = alternatives_table(run_cells(alternative_questions(), progress))
     text = "\n\n".join(
         (
-            table("paper (ICCCN 2012), bare metal", verdicts),
+            paper_tables(),
+            table("claims of the paper (ICCCN 2012)", verdicts),
+            factorial_anova(cells, guest_cells(vm)),
+            variants_table(vm),
+            ignorance_table(vm),
             table("the same group's earlier host (ANCS 2011)", earlier),
             alternatives,
         )
     )
     if out is not None:
-        draw_paper(cells, out / "paper-bare-metal.png")
+        draw_figures(cells, guest_cells(vm), out)
     every = [*verdicts, *earlier]
     return text, [verdict.as_json() for verdict in every], not any(verdict.unexpected for verdict in every)
 

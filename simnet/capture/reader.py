@@ -14,6 +14,7 @@ from simnet.capture.socket import SKB_QUEUE, HasSockets, begin_reading, end_read
 from simnet.compiled import jit
 from simnet.hardware.cpu import PHYSICAL
 from simnet.kernel.core import BLOCKED, IN_SYSTEM, IN_USER
+from simnet.kernel.softirq import local_bh_enable
 
 # Phases: looking for a frame, working on one, in poll() or recv() before sleeping, woken up.
 LOOK, WORK, ASK, RETURN = 0, 1, 2, 3
@@ -27,6 +28,9 @@ def reader_step(m: HasSockets, i: int, now: int) -> int:
     if task.phase == WORK:
         end_reading(m, socket, now)
         task.phase = LOOK
+        if socket.locks_bh:
+            local_bh_enable(m, task.core, now)
+            return 0
     elif task.phase == RETURN:
         task.timeout_ps = NEVER
         task.phase = LOOK

@@ -4,7 +4,8 @@ Three kinds share one queue of frames with a limit in frames and one in bytes:
 
 - PF_PACKET with a mapped ring (`tpacket_rcv`, net/packet/af_packet.c): a number of equal frames, set by libpcap from the snap length; a wake-up
   call for every packet, also for a dropped one.
-- PF_PACKET without a ring (`packet_rcv`): a queue of skbs, limited by their truesize against the receive buffer; a system call a packet.
+- PF_PACKET without a ring (`packet_rcv`): a queue of skbs, limited by their truesize against the receive buffer; a system call a packet. A UDP socket
+  (`udp_queue_rcv_skb`) is the same, but its system call locks the socket, and on unlocking lets softirqs in (`local_bh_enable`).
 - PF_RING: a byte ring; the reader is woken when `watermark` packets are queued.
 
 Whether there is room is decided when the softirq gets to the frame, before the copy: a packet that finds the ring full has paid for driver
@@ -44,6 +45,7 @@ class Socket(Record):
     truesize_bytes: int
     snap_bytes: int
     watermark: int
+    locks_bh: int
     dropped: int
     deliver_ps: int
     copy_ps: int

@@ -22,6 +22,7 @@ from simnet.hardware.nic import admit
 from simnet.system.counters import Rows, fill_row, new_rows
 from simnet.system.dispatch import account_both, fire
 from simnet.system.machine import Machine
+from simnet.virt.vcpu import account_halt
 
 Times = NDArray[np.int64]
 
@@ -54,6 +55,8 @@ def settle(m: Machine, now_ps: int) -> None:
     admit(m, now_ps)
     for c in range(m.physical):
         account_both(m, c, now_ps)
+    for c in range(m.physical, m.physical + m.virtual):
+        account_halt(m.vcpus[c], now_ps)
 
 
 @cold_jit

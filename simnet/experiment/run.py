@@ -13,6 +13,7 @@ import numpy as np
 from simnet.capture.monitor import bin_start_ps
 from simnet.compiled import mark_compiled
 from simnet.engine.simulation import Histograms
+from simnet.experiment.guest_time import exit_rates, vcpu_times
 from simnet.experiment.replicate import Ensemble, Progress, Window, replicate
 from simnet.kernel.core import CONTEXTS
 from simnet.params.schema import ParameterSet
@@ -26,6 +27,7 @@ from simnet.units import PS_PER_S, PS_PER_US, WIRE_OVERHEAD_BYTES
 
 QUANTILES = {"p50": 0.5, "p99": 0.99, "p999": 0.999}
 RATE_COLUMNS = ("interrupts", "polls", "wakeups", "context_switches", "time_squeezes")
+GUEST_RATE_COLUMNS = ("guest_interrupts", "kicks", "tap_restarts", "mutex_contended")
 
 
 def _silent(doing: str, share: float) -> None:
@@ -58,7 +60,7 @@ def _packets(ensemble: Ensemble, scenario: Scenario, params: ParameterSet) -> Pa
 
     dropped = tuple(
         Dropped(place.key, place.reason, place.counter, total(place.column), place.knob)
-        for place in places(scenario.capture.method, drop_en_of(scenario, nic_model(scenario, params)))
+        for place in places(scenario.capture.method, drop_en_of(scenario, nic_model(scenario, params)), scenario.guest is not None)
     )
     packets = Packets(total("offered"), total("captured"), total("in_flight"), dropped)
     balance = packets.offered - packets.captured - packets.in_flight - sum(d.packets for d in dropped)
@@ -213,9 +215,10 @@ def _summarise(
 ) -> Result:
     offered, captured = _rate(ensemble, "offered", window), _rate(ensemble, "captured", window)
     histograms = _histograms(ensemble, window)
+    columns = RATE_COLUMNS + (GUEST_RATE_COLUMNS if scenario.guest is not None else ())
     rates: Mapping[str, Any] = {
-        **{c: t_interval([m.rate_kpps(c, window) for m in ensemble.members]).mean * 1000 for c in RATE_COLUMNS},
-        "exits": {},
+        **{c: t_interval([m.rate_kpps(c, window) for m in ensemble.members]).mean * 1000 for c in columns},
+        "exits": exit_rates(ensemble, window) if scenario.guest is not None else {},
     }
     replications = [
         Replication(
@@ -242,6 +245,7 @@ def _summarise(
         captured=captured,
         packets=_packets(ensemble, scenario, params),
         cores=_cores(ensemble, scenario, params, window),
+        vcpus=vcpu_times(ensemble, scenario, params, window),
         rates=rates,
         latency_us=_latencies(histograms.latency),
         replications=replications,

@@ -53,6 +53,13 @@ def begin_softirqs(m: HasCores, c: int, runner: int, now: int) -> None:
     run.round_limit_ps = now + rules.softirq_limit_ps
 
 
+@cold_jit
+def local_bh_enable(m: HasCores, c: int, now: int) -> None:
+    """A system call of core `c` lets softirqs in again: pending ones run at once, on the stack of the process (kernel/softirq.c)."""
+    if may_run_inline(m, c):
+        begin_softirqs(m, c, INLINE, now)
+
+
 @jit
 def end_of_round(m: HasCores, c: int, now: int) -> int:
     """Another round, or leave the rest to ksoftirqd. Returns a cost."""

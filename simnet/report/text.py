@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from simnet.kernel.core import CONTEXTS
 from simnet.params.schema import ParameterSet, Quantity
-from simnet.results.result import CoreTime, Rate, Result
+from simnet.results.result import CoreTime, Rate, Result, VcpuTime
 from simnet.results.statistics import Estimate
 from simnet.scenario.schema import Scenario
 
@@ -50,6 +50,11 @@ def _core_line(core: CoreTime) -> str:
     return f"  cpu{core.cpu:<3} {bar(core)}  " + ", ".join(f"{context} {share:.1%}" for share, context in shares)
 
 
+def _vcpu_line(vcpu: VcpuTime) -> str:
+    shares = sorted(((share, context) for context, share in vcpu.shares.items() if share >= 0.0005), reverse=True)
+    return f"  vcpu{vcpu.vcpu} on cpu{vcpu.cpu}: " + ", ".join(f"{context} {share:.1%}" for share, context in shares)
+
+
 def _drop_lines(result: Result) -> list[str]:
     packets = result.packets
     offered = max(packets.offered, 1)
@@ -83,13 +88,17 @@ def result_table(result: Result) -> str:
         *_drop_lines(result),
         "",
         "Where the time went  ("
-        + ", ".join(f"{mark} {context}" for context, mark in BAR_MARKS.items() if context not in ("guest", "exits"))
+        + ", ".join(f"{mark} {context}" for context, mark in BAR_MARKS.items() if result.vcpus or context not in ("guest", "exits"))
         + ")",
         *[_core_line(core) for core in result.cores if core.cpu not in idle],
     ]
+    lines += [_vcpu_line(vcpu) for vcpu in result.vcpus]
     if idle:
         lines.append(f"  idle: cpu {', '.join(map(str, idle))}")
     lines += ["", "  ".join(f"{name.replace('_', ' ')} {number(rate)}/s" for name, rate in result.rates.items() if name != "exits")]
+    exits = {reason: rate for reason, rate in result.rates["exits"].items() if rate}
+    if exits:
+        lines.append("exits: " + ", ".join(f"{reason.replace('_', ' ')} {number(rate)}/s" for reason, rate in exits.items()))
     if latency["p50"] is not None:
         lines.append(
             "latency, NIC to monitor: " + ", ".join(f"{name} {number(value or 0.0)} us" for name, value in latency.items())

@@ -17,7 +17,27 @@ class Place:
     knob: str
 
 
-def places(method: str, drop_en: bool) -> tuple[Place, ...]:
+TAP = (
+    Place(
+        "tap_qdisc",
+        "qdisc_dropped",
+        "tap queueing discipline",
+        "the tap was stopped and its queueing discipline full: QEMU's I/O thread reads too slowly",
+        "tc -s qdisc show dev vnet0, dropped",
+        "give the I/O thread a core of its own (guest.io_cpus); IFF_ONE_QUEUE spares its core the ksoftirqd activations (guest.one_queue)",
+    ),
+    Place(
+        "tap_queue",
+        "tap_dropped",
+        "tap",
+        "the one-queue tap was full: QEMU's I/O thread reads too slowly",
+        "ip -s link show vnet0, TX dropped",
+        "give the I/O thread a core of its own (guest.io_cpus)",
+    ),
+)
+
+
+def places(method: str, drop_en: bool, has_guest: bool = False) -> tuple[Place, ...]:
     """The places on the way of a packet, in the order in which it meets them."""
     sockets = {
         "pf_packet": Place(
@@ -34,6 +54,14 @@ def places(method: str, drop_en: bool) -> tuple[Place, ...]:
             "socket receive buffer",
             "receive buffer full when the softirq brought the packet",
             "PACKET_STATISTICS tp_drops, /proc/net/packet Rmem",
+            "SO_RCVBUF (capture.receive_buffer_bytes); move the process to another CPU (capture.cpu)",
+        ),
+        "udp": Place(
+            "receive_buffer",
+            "socket_dropped",
+            "socket receive buffer",
+            "receive buffer full when the softirq brought the packet",
+            "netstat -su, receive buffer errors (UdpRcvbufErrors)",
             "SO_RCVBUF (capture.receive_buffer_bytes); move the process to another CPU (capture.cpu)",
         ),
         "pf_ring": Place(
@@ -72,4 +100,4 @@ def places(method: str, drop_en: bool) -> tuple[Place, ...]:
         "the switch port's output discards",
         "offer less (traffic.offered_kpps), a faster link (traffic.link_gbps)",
     )
-    return (switch, nic, *((sockets[method],) if method in sockets else ()))
+    return (switch, nic, *(TAP if has_guest else ()), *((sockets[method],) if method in sockets else ()))

@@ -66,6 +66,15 @@ class CoreTime:
 
 
 @dataclass(frozen=True)
+class VcpuTime:
+    """Shares of one vCPU's time by context, halted and stolen (exits included); they add up to 1."""
+
+    vcpu: int
+    cpu: int
+    shares: Mapping[str, float]
+
+
+@dataclass(frozen=True)
 class Replication:
     """One replication's measured window: rates in kpps, and samples of its counters."""
 
@@ -108,6 +117,7 @@ class Result:
     captured: Rate
     packets: Packets
     cores: tuple[CoreTime, ...]
+    vcpus: tuple[VcpuTime, ...]
     rates: Mapping[str, Any]
     latency_us: Mapping[str, float | None]
     replications: Sequence[Replication]
@@ -135,6 +145,7 @@ class Result:
             "captured": self.captured.as_json(),
             "packets": self.packets.as_json(),
             "cores": [{"cpu": core.cpu, **core.shares} for core in self.cores],
+            "vcpus": [{"vcpu": v.vcpu, "cpu": v.cpu, **v.shares} for v in self.vcpus],
             "rates": dict(self.rates),
             "latency_us": dict(self.latency_us),
             "flow_table": dict(self.table),

@@ -136,7 +136,10 @@ def _section(model: Any, part: Any) -> Any:
     if get_origin(model) in (dict, list):
         return get_args(model)[-1]
     field = model.model_fields.get(part) if isinstance(model, type) and issubclass(model, BaseModel) else None
-    return field.annotation if field else None
+    if field is None:
+        return None
+    sections = [kind for kind in get_args(field.annotation) if isinstance(kind, type) and issubclass(kind, BaseModel)]
+    return sections[0] if sections else field.annotation
 
 
 def _fields_at(path: Place, model: Any) -> list[str]:

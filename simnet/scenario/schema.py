@@ -219,13 +219,15 @@ class FlowTable(Section):
 class Capture(Section):
     """How packets are captured. `cpu` is that of the capturing process; a kernel module has none.
 
+    `method`: `recv` is a packet socket without a ring, `udp` a UDP socket: a system call a packet.
+
     `monitor`: `count` only counts (pcount, pfcount), `null` also decodes headers, `flow` also keeps a flow table.
 
     `ring_frames` overrides the frame count that libpcap derives from `snaplen_bytes`. `transparent_mode` is PF_RING's: 0 through the
     stack, 2 straight from the driver.
     """
 
-    method: Literal["kernel_module", "pf_packet", "pf_ring", "recv"] = "kernel_module"
+    method: Literal["kernel_module", "pf_packet", "pf_ring", "recv", "udp"] = "kernel_module"
     monitor: Annotated[Literal["count", "null", "flow"], BeforeValidator(_word)] = "null"
     cpu: Cpu = 7
     snaplen_bytes: Annotated[Count, Field(ge=16, le=65535)] = 256
@@ -289,7 +291,9 @@ class Scenario(Section):
             raise ValueError(f"guest.queue_entries: a virtqueue has a power of two, not {guest.queue_entries}")
         for name, cpu in (("guest.irq_vcpu", guest.irq_vcpu), ("capture.cpu", self.capture.cpu)):
             if cpu >= len(guest.vcpus):
-                raise ValueError(f"{name}: there is no vCPU {cpu}; guest.vcpus pins {len(guest.vcpus)}, 0 to {len(guest.vcpus) - 1}")
+                raise ValueError(
+                    f"{name}: there is no vCPU {cpu}; guest.vcpus pins {len(guest.vcpus)}, 0 to {len(guest.vcpus) - 1}"
+                )
         has = "intx" if guest.backend == "kvm-83" else "msix"
         if guest.interrupts == "msix" and has == "intx":
             raise ValueError("guest.interrupts: kvm-83 has no MSI-X for virtio; qemu-kvm-0.12 is the first backend that has")

@@ -48,14 +48,16 @@ def _wire_socket(m: Machine, socket: Socket, scenario: Scenario, topology: Topol
     socket.queue.slots = QUEUE_FRAMES
     socket.snap_bytes = capture.snaplen_bytes
     socket.watermark = 1
-    if capture.method == "recv":
+    if capture.method in ("recv", "udp"):
         socket.kind = SKB_QUEUE
         socket.limit_bytes = capture.receive_buffer_bytes
         socket.truesize_bytes = round(p["skb_truesize_bytes"])
         socket.snap_bytes = MAX_FRAME_BYTES
         ring_bytes = float(capture.receive_buffer_bytes)
-        socket.deliver_ps = costing.ps("stack_cycles", "packet_rcv_cycles", "ip_drop_cycles")
-        socket.copy_ps = costing.ps("clone_cycles")
+        socket.locks_bh = int(capture.method == "udp")
+        delivery = ("udp_rcv_cycles",) if capture.method == "udp" else ("packet_rcv_cycles", "ip_drop_cycles")
+        socket.deliver_ps = costing.ps("stack_cycles", *delivery)
+        socket.copy_ps = costing.ps("clone_cycles") if capture.method == "recv" else 0
         socket.read_ps = costing.ps("recv_cycles")
         socket.read_line_ps = costing.ps("copy_line_cycles")
     elif capture.method == "pf_packet":

@@ -57,7 +57,7 @@ ROW = np.dtype(
 def frames_in_qemu(m: Machine) -> int:
     """A frame that was read from the tap and is not in the virtqueue yet."""
     phase = m.tasks[m.qemu.thread].phase
-    return int64(phase == COPY or phase == PUSH)
+    return int64(phase in (COPY, PUSH))
 
 
 @cold_jit

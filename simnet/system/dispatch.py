@@ -149,7 +149,7 @@ def resume(m: Machine, c: int, now: int) -> int:
             at = m.tasks[m.cores[at].curr].subject
             m.cores[at].began_ps = now
             m.cores[c].context = IN_GUEST
-        elif at != c and (cost == BLOCKED or cost == LEAVE_GUEST):
+        elif at != c and cost in (BLOCKED, LEAVE_GUEST):
             if cost == BLOCKED:  # the guest's idle loop
                 m.vcpus[at].pending |= 1 << HLT
             account(m.cores[c], now)

@@ -48,6 +48,7 @@ def _wire_host_side(m: Machine, guest: Guest, costing: Costing) -> None:
 def _wire_qemu(m: Machine, guest: Guest, topology: Topology, costing: Costing, io_cpu: int) -> None:
     qemu, queue = m.qemu, m.virtqueue
     m.mutex.holder = NOBODY
+    m.mutex.futex_ps = costing.ps("futex_cycles")
     qemu.drains = int(guest.reads == "drain")
     qemu.msi_x = int((guest.interrupts or ("intx" if guest.backend == "kvm-83" else "msix")) == "msix")
     qemu.least_entries = READY_ENTRIES
@@ -95,7 +96,11 @@ def _wire_driver(m: Machine, guest: Guest, topology: Topology, costing: Costing,
     napi.kind = VIRTIO
     napi.weight = VIRTIO_WEIGHT
     napi.returns_work_done = 1
-    crossing = costing.shared_line_ps(0.0, False, topology.socket(io_cpu) == topology.socket(pin)) if io_cpu != pin else costing.memory.l2_ps
+    crossing = (
+        costing.shared_line_ps(0.0, False, topology.socket(io_cpu) == topology.socket(pin))
+        if io_cpu != pin
+        else costing.memory.l2_ps
+    )
     own = costing.params["skb_lines"] * costing.line_ps(64.0 * costing.params["skb_lines"] * guest.queue_entries)
     m.virtio.receive_ps = costing.ps("virtio_driver_cycles", "skb_cycles") + round(own + CROSSING_LINES * crossing)
     m.virtio.refill_ps = costing.ps("refill_buffer_cycles")

@@ -72,7 +72,7 @@ def poll(m: Machine, c: int, now: int) -> int:
         if follow_up > 0:
             return follow_up
     if napi.kind == VIRTIO:
-        step = virtnet_poll_step(m, c, now)
+        step = virtnet_poll_step(m, c)
     else:
         if napi.handler == TO_TAP and not napi.begun:
             expect_frames(m, m.tap.monitor, m.nic.port.queues[napi.queue].ring, 0, FRAMES_AHEAD)

@@ -78,7 +78,9 @@ def topology_of(scenario: Scenario, params: ParameterSet) -> Topology:
     io_cpus = () if guest is None else tuple(guest.io_cpus) if isinstance(guest.io_cpus, list) else (guest.io_cpus,)
     pins = () if guest is None else tuple(guest.vcpus)
     reading = None if scenario.capture.method == "kernel_module" else scenario.capture.cpu
-    bound = [("host.nic.irq_cpus", c) for c in irq_cpus] + [("guest.vcpus", c) for c in pins] + [("guest.io_cpus", c) for c in io_cpus]
+    bound = (
+        [("host.nic.irq_cpus", c) for c in irq_cpus] + [("guest.vcpus", c) for c in pins] + [("guest.io_cpus", c) for c in io_cpus]
+    )
     if guest is None:
         bound.append(("capture.cpu", scenario.capture.cpu))
     for name, cpu in bound:

@@ -6,6 +6,8 @@ The handler of virtio_net's interrupt asks the device not to interrupt (skb_recv
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from simnet.compiled import cold_jit
 from simnet.hardware.cpu import FIRST_DEVICE_VECTOR, RESCHEDULE_VECTOR
 from simnet.kernel.interrupts import take_interrupt
@@ -15,7 +17,7 @@ from simnet.virt.virtio_net import HasVirtioNet
 from simnet.virt.virtqueue import disable_interrupts
 
 
-class HasGuest(HasQemu, HasVirtioNet):
+class HasGuest(HasQemu, HasVirtioNet, Protocol):
     """What the guest's interrupt handlers may touch."""
 
 

@@ -1,7 +1,7 @@
 """QEMU's global mutex: one thread in the device models at a time, the I/O thread or a vCPU that left the guest for them.
 
 A futex: taking it costs nothing while it is free; a thread that finds it held sleeps and tries again when it is woken, so that another may be
-faster (no hand-over).
+faster (no hand-over). Letting go of it while somebody waits is a system call. Left out: the waiter's own system call, which it spends waiting.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ from simnet.records import Record
 
 
 class Mutex(Record):
-    """`waiting` is a bit for each task that sleeps for it; `contended` counts the times that one had to."""
+    """`waiting` is a bit for each task that sleeps for it; `contended` counts the times that one had to; `free`: everybody may hold it."""
 
     holder: int
     waiting: int
     contended: int
     free: int
+    futex_ps: int
 
 
 class HasMutex(HasCores, Protocol):
@@ -31,7 +32,7 @@ class HasMutex(HasCores, Protocol):
 
 @cold_jit
 def try_acquire(m: HasMutex, i: int) -> bool:
-    """Task `i` takes the mutex, or is on its list and must sleep. A mutex that is not used (`free`) is always granted."""
+    """Task `i` takes the mutex, or is on its list and must sleep."""
     mutex = m.mutex
     if mutex.free:
         return True
@@ -54,4 +55,4 @@ def release(m: HasMutex, c: int, now: int) -> int:
     while not (mutex.waiting >> i) & 1:
         i += 1
     mutex.waiting &= ~(1 << i)
-    return wake_up(m, i, c, now)
+    return mutex.futex_ps + wake_up(m, i, c, now)

@@ -29,6 +29,7 @@ from simnet.virt.vcpu import (
     WANTS_MUTEX,
     HasVcpus,
     Vcpu,
+    account_halt,
     begin_exit,
     complete_exit,
     inject,
@@ -162,9 +163,8 @@ def vcpu_step(m: HasQemu, i: int, now: int) -> int:
     task = m.tasks[i]
     vcpu = m.vcpus[task.subject]
     if task.phase == IN_GUEST_MODE:
-        if vcpu.is_halted:
-            vcpu.is_halted = 0
-            vcpu.halted_ps += now - vcpu.halted_since_ps
+        account_halt(vcpu, now)
+        vcpu.is_halted = 0
         return begin_exit(m, i) if is_leaving(m, task.subject) else ENTER_GUEST
     if task.phase == LEFT:
         if vcpu.user_ps[vcpu.reason] == 0:

@@ -53,6 +53,14 @@ class HasVcpus(HasCores, Protocol):
 
 
 @cold_jit
+def account_halt(vcpu: Vcpu, now: int) -> None:
+    """Book the time in HLT up to now."""
+    if vcpu.is_halted:
+        vcpu.halted_ps += now - vcpu.halted_since_ps
+        vcpu.halted_since_ps = now
+
+
+@cold_jit
 def kick(m: HasVcpus, virtual: int, sender: int, now: int) -> int:
     """Make a virtual processor see what was requested of it (kvm_vcpu_kick): wake it out of HLT, or out of guest mode. Returns a cost."""
     carrier = m.cpus[virtual].carrier

@@ -61,7 +61,7 @@ def finish_virtio_frame(m: HasVirtioNet, c: int, napi: Napi) -> int:
 
 
 @cold_jit
-def virtnet_poll_step(m: HasVirtioNet, c: int, now: int) -> int:
+def virtnet_poll_step(m: HasVirtioNet, c: int) -> int:
     """Go on with the poll of the guest core's current context (virtnet_poll). Returns a cost, FRAME_READY, POLL_OVER, or 0 to look again."""
     napi, queue = m.napis[m.cores[c].softirq.napi], m.virtqueue
     if not napi.begun:
