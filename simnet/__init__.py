@@ -21,12 +21,13 @@ if TYPE_CHECKING:
     from simnet.experiment.explain import explain
     from simnet.experiment.plan import expected_seconds
     from simnet.experiment.run import run
+    from simnet.experiment.sweep import Sweep, sweep
     from simnet.params.schema import ParameterSet, built_in_sets, parameter_set
     from simnet.results.explanation import Explanation
     from simnet.results.frames import cores_frame, drops_frame, samples_frame
     from simnet.results.result import Result
     from simnet.results.statistics import Estimate
-    from simnet.scenario.loading import built_in_scenarios, load
+    from simnet.scenario.loading import built_in_designs, built_in_scenarios, load
     from simnet.scenario.schema import Scenario
 
 _WHERE = {
@@ -35,6 +36,8 @@ _WHERE = {
     "Explanation": "simnet.results.explanation",
     "expected_seconds": "simnet.experiment.plan",
     "run": "simnet.experiment.run",
+    "Sweep": "simnet.experiment.sweep",
+    "sweep": "simnet.experiment.sweep",
     "ParameterSet": "simnet.params.schema",
     "built_in_sets": "simnet.params.schema",
     "parameter_set": "simnet.params.schema",
@@ -43,6 +46,7 @@ _WHERE = {
     "samples_frame": "simnet.results.frames",
     "Result": "simnet.results.result",
     "Estimate": "simnet.results.statistics",
+    "built_in_designs": "simnet.scenario.loading",
     "built_in_scenarios": "simnet.scenario.loading",
     "load": "simnet.scenario.loading",
     "Scenario": "simnet.scenario.schema",
@@ -54,7 +58,9 @@ __all__ = [
     "ParameterSet",
     "Result",
     "Scenario",
+    "Sweep",
     "UserError",
+    "built_in_designs",
     "built_in_scenarios",
     "built_in_sets",
     "cores_frame",
@@ -65,6 +71,7 @@ __all__ = [
     "parameter_set",
     "run",
     "samples_frame",
+    "sweep",
 ]
 
 

@@ -23,8 +23,9 @@ import simnet
 from simnet.cli import main
 from simnet.errors import UserError
 from simnet.experiment.replicate import Ensemble, Member
+from simnet.files import write_json
 from simnet.params.schema import built_in_sets, parameter_set
-from simnet.report.files import write_json, write_result
+from simnet.report.files import write_result
 from simnet.scenario.loading import built_in_scenarios, load
 from simnet.system.choices import resolve
 

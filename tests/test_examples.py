@@ -11,11 +11,13 @@ import pytest
 
 import simnet
 from simnet.cli import main
+from simnet.experiment.cells import expand
+from simnet.experiment.design import load_design
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-RUN_ELSEWHERE = ("simnet validate", "python -m")
-"""Long checks: `validate` has its own tests and runs in .ci/run, benchmarks are not for tests."""
+RUN_ELSEWHERE = ("simnet validate", "simnet sweep", "python -m")
+"""Long ones: `validate` and `sweep` have their own tests, and `validate` runs in .ci/run; benchmarks are not for tests."""
 
 
 def shell_lines() -> list[str]:
@@ -49,4 +51,9 @@ def test_scenarios_of_the_documentation_load(tmp_path: Path) -> None:
     for block in blocks:
         file = tmp_path / "example.yaml"
         file.write_text(block, encoding="utf-8")
-        assert simnet.load(str(file)).title
+        if "factors:" in block:
+            design = load_design(str(file))
+            assert design.title
+            assert len(expand(design)) == design.count
+        else:
+            assert simnet.load(str(file)).title

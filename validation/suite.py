@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from simnet.report.files import prepare, write_json, write_text
+from simnet.files import prepare, write_json, write_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

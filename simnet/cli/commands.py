@@ -17,22 +17,28 @@ if TYPE_CHECKING:
     from simnet.experiment.replicate import Progress
 
 
+WHOLE_RUN_S = 1e9
+
+
 def _print_json(content: Any) -> None:
     json.dump(content, sys.stdout, indent=1, allow_nan=False)
     print()
 
 
 def list_command(options: Namespace) -> int:
-    """Built-in scenarios and parameter sets."""
+    """Built-in scenarios, designs and parameter sets."""
+    from simnet.experiment.design import load_design
     from simnet.params.schema import built_in_sets, parameter_set
-    from simnet.scenario.loading import built_in_scenarios, load
+    from simnet.scenario.loading import built_in_designs, built_in_scenarios, load
 
     scenarios = [load(name) for name in built_in_scenarios()]
+    designs = [load_design(name) for name in built_in_designs()]
     sets = [parameter_set(name) for name in built_in_sets()]
     if options.json:
         _print_json(
             {
                 "scenarios": [{"name": s.name, "title": s.title, "question": s.question} for s in scenarios],
+                "designs": [{"name": d.name, "title": d.title, "cells": d.count} for d in designs],
                 "parameter_sets": [{"name": p.name, "title": p.title} for p in sets],
             }
         )
@@ -40,6 +46,9 @@ def list_command(options: Namespace) -> int:
     print("scenarios (simnet run NAME)")
     for scenario in scenarios:
         print(f"  {scenario.name:<24}{scenario.title}\n  {'':<24}{scenario.question}")
+    print("\ndesigns (simnet sweep NAME --out DIR)")
+    for design in designs:
+        print(f"  {design.name:<24}{design.title} ({design.count} cells)")
     print("\nparameter sets (simnet show NAME)")
     for params in sets:
         print(f"  {params.name:<24}{params.title}")
@@ -83,18 +92,19 @@ def show_command(options: Namespace) -> int:
 
 
 @contextmanager
-def _progress(what: str) -> Iterator[Progress | None]:
-    """A progress bar on standard error, if that is a terminal."""
+def _progress(what: str, left: bool = False) -> Iterator[Progress | None]:
+    """A progress bar on standard error, if that is a terminal; with the time that is `left`, or else the time that has passed."""
     if not sys.stderr.isatty():
         yield None
         return
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
     from simnet import compiled
 
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    time_column = TimeRemainingColumn() if left else TimeElapsedColumn()
+    columns = (TextColumn("{task.description}"), BarColumn(), time_column)
+    with Progress(*columns, console=Console(stderr=True), transient=True, speed_estimate_period=WHOLE_RUN_S) as bar:
         first = "compiling the mechanisms (once, about a minute)" if compiled.is_fresh() else what
         task = bar.add_task(first, total=None if compiled.is_fresh() else 1.0)
 
@@ -116,7 +126,7 @@ def run_command(options: Namespace) -> int:
         raise UserError(f"--replication {options.replication}: the run has replications 0 to {scenario.measure.replications - 1}")
     out = Path(options.out) if options.out else None
     if out is not None:
-        from simnet.report.files import prepare
+        from simnet.files import prepare
 
         prepare(out)
     from simnet.experiment.run import run
@@ -160,6 +170,40 @@ def explain_command(options: Namespace) -> int:
 
         print(explanation_text(explanation))
     return 0
+
+
+def sweep_command(options: Namespace) -> int:
+    """Run a design."""
+    from simnet.experiment.sweep import sweep
+
+    kept = "before another cell was finished"
+    with _progress(options.design, left=True) as progress:
+
+        def note(doing: str, share: float) -> None:
+            nonlocal kept
+            kept = f"{doing} are kept in {options.out}; --resume goes on"
+            if progress is not None:
+                progress(doing, share)
+
+        try:
+            done = sweep(
+                options.design,
+                out=options.out,
+                seed=options.seed,
+                jobs=options.jobs,
+                resume=options.resume,
+                dask=options.dask,
+                progress=note,
+            )
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(kept) from None
+    if options.json:
+        _print_json(done.as_json())
+    else:
+        from simnet.report.sweep import sweep_table
+
+        print(sweep_table(done))
+    return 1 if done.failed else 0
 
 
 def validate_command(options: Namespace) -> int:

@@ -10,7 +10,7 @@ import sys
 import threading
 from collections.abc import Sequence
 
-EXIT_FAILED_CHECK, EXIT_USER, EXIT_INTERRUPTED = 1, 2, 130
+EXIT_FAILED, EXIT_USER, EXIT_INTERRUPTED = 1, 2, 130
 
 EPILOGUE = """examples:
   simnet run paper/bare-metal
@@ -18,6 +18,7 @@ EPILOGUE = """examples:
   simnet run paper/bare-metal --set traffic.source=pcap --set traffic.pcap=trace.pcap
   simnet show paper/bare-metal
   simnet explain paper/vm
+  simnet sweep paper/factorial --out results
   simnet validate theory
 """
 
@@ -76,6 +77,18 @@ def build_parser() -> argparse.ArgumentParser:
     explain.add_argument("--quick", action="store_true", help="only what one run shows: no elasticities, what-ifs and advice")
     output(explain)
 
+    sweep = commands.add_parser("sweep", help="run all cells of an experimental design")
+    sweep.add_argument("design", help="a built-in name or a .yaml file")
+    sweep.add_argument("--out", metavar="DIR", required=True, help="where results go: a file a cell, and Parquet tables")
+    sweep.add_argument("--resume", action="store_true", help="go on with what an earlier run left in DIR")
+    sweep.add_argument("--seed", type=int, default=1, help="same design and seed: same results (default 1)")
+    where = sweep.add_mutually_exclusive_group()
+    where.add_argument(
+        "--jobs", type=int, default=None, metavar="N", help="processes (default: one a processor); does not change results"
+    )
+    where.add_argument("--dask", metavar="ADDRESS", help="compute on the Dask cluster of this scheduler, such as tcp://host:8786")
+    output(sweep)
+
     validate = commands.add_parser(
         "validate", help="hold the model against theory, its other engines, the paper, other measurements"
     )
@@ -92,7 +105,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        0 for success, 1 for a failed check, 2 for a mistake of the user's, 130 after Ctrl-C.
+        0 for success, 1 for a failed check or cell, 2 for a mistake of the user's, 130 after Ctrl-C.
     """
     parser = build_parser()
     options = parser.parse_args(arguments)
@@ -108,8 +121,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     gc.set_threshold(100_000)  # importing makes many objects and hardly any garbage
     try:
         return _run(options)
-    except KeyboardInterrupt:
-        _leave("interrupted", EXIT_INTERRUPTED)
+    except KeyboardInterrupt as stop:
+        _leave(": ".join(["interrupted", *map(str, stop.args)]), EXIT_INTERRUPTED)
     return EXIT_INTERRUPTED
 
 

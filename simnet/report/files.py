@@ -2,66 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
-import tempfile
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from simnet.errors import UserError
+from simnet.files import write_json, write_whole
 from simnet.results.result import Result
-
-
-def prepare(directory: Path) -> None:
-    """Make the directory and see that files can be written to it, before any long work.
-
-    Raises
-    ------
-    UserError
-        If it cannot be made or written to.
-    """
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=directory):
-            pass
-    except OSError as error:
-        raise UserError(f"--out {directory}: cannot be written to: {error.strerror}") from None
-
-
-def write_whole(path: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` make a file beside `path`, then put it in its place; what was there before stays if that fails.
-
-    Raises
-    ------
-    UserError
-        If the disk is full or the file cannot be written.
-    """
-    beside = path.with_name(f".new-{path.name}")
-    try:
-        write(beside)
-        with beside.open("rb") as file:
-            os.fsync(file.fileno())
-        beside.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            beside.unlink(missing_ok=True)
-        raise UserError(f"{path}: cannot be written: {error.strerror or error}") from None
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file whole or not at all (see `write_whole`)."""
-
-    def write(file: Path) -> None:
-        file.write_text(text, encoding="utf-8")
-
-    write_whole(path, write)
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write JSON whole or not at all (see `write_whole`)."""
-    write_text(path, json.dumps(content, indent=1) + "\n")
 
 
 def write_result(result: Result, directory: Path) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -14,33 +15,45 @@ from simnet.documents import Document, merge, parse, read
 from simnet.errors import NotFoundError, UserError, nearest
 from simnet.scenario.schema import Place, Places, Scenario
 
-_SUFFIXES = (".yaml", ".yml")
+SUFFIXES = (".yaml", ".yml")
+DESIGN_SUFFIX = ".design.yaml"
 _SECTIONS = ("host", "guest", "traffic", "capture", "measure", "costs")
+
+
+def _built_in_files() -> list[str]:
+    """All YAML files that come with simnet, as 'folder/file'."""
+    folders = [folder for folder in resources.files("scenarios").iterdir() if folder.is_dir()]
+    return [f"{folder.name}/{file.name}" for folder in folders for file in folder.iterdir() if file.name.endswith(".yaml")]
 
 
 def built_in_scenarios() -> list[str]:
     """Names of the scenarios that come with simnet, as 'folder/name'."""
-    root = resources.files("scenarios")
-    return sorted(
-        f"{folder.name}/{file.name.removesuffix('.yaml')}"
-        for folder in root.iterdir()
-        if folder.is_dir()
-        for file in folder.iterdir()
-        if file.name.endswith(".yaml")
-    )
+    return sorted(file.removesuffix(".yaml") for file in _built_in_files() if not file.endswith(DESIGN_SUFFIX))
 
 
-def _open(name_or_path: str) -> Document:
-    if name_or_path.endswith(_SUFFIXES):
+def built_in_designs() -> list[str]:
+    """Names of the designs that come with simnet, as 'folder/name'."""
+    return sorted(file.removesuffix(DESIGN_SUFFIX) for file in _built_in_files() if file.endswith(DESIGN_SUFFIX))
+
+
+def open_document(name_or_path: str, what: str = "scenario") -> Document:
+    """Read a scenario or a design: a file, or one that comes with simnet.
+
+    Raises
+    ------
+    UserError
+        If there is none of that name, or it is not YAML.
+    """
+    if name_or_path.endswith(SUFFIXES):
         return read(Path(name_or_path))
-    names = built_in_scenarios()
+    names, suffix = (built_in_designs(), DESIGN_SUFFIX) if what == "design" else (built_in_scenarios(), ".yaml")
     if name_or_path not in names:
         raise NotFoundError(
-            f"no scenario {name_or_path!r}: neither a .yaml file nor one of {', '.join(names)}{nearest(name_or_path, names)}"
+            f"no {what} {name_or_path!r}: neither a .yaml file nor one of {', '.join(names)}{nearest(name_or_path, names)}"
         )
     folder, name = name_or_path.split("/")
-    text = resources.files("scenarios").joinpath(folder, f"{name}.yaml").read_text(encoding="utf-8")
-    return parse(text, f"scenario {name_or_path}")
+    text = resources.files("scenarios").joinpath(folder, f"{name}{suffix}").read_text(encoding="utf-8")
+    return parse(text, f"{what} {name_or_path}")
 
 
 BUILT_IN = "builtin:"
@@ -57,7 +70,7 @@ def beside(document_name: str, path: str) -> str:
     """A path as written in a file: relative to the file's folder."""
     if path.startswith(BUILT_IN):
         return path
-    return os.path.join(os.path.dirname(document_name), path) if document_name.endswith(_SUFFIXES) else path
+    return os.path.join(os.path.dirname(document_name), path) if document_name.endswith(SUFFIXES) else path
 
 
 def _basis(document: Document, name: str) -> str | None:
@@ -67,11 +80,11 @@ def _basis(document: Document, name: str) -> str | None:
         return None
     if not isinstance(wanted, str):
         raise UserError(f"{document.where(('based_on',))}: based_on: expected a scenario's name or file, not {wanted!r}")
-    return beside(name, wanted) if wanted.endswith(_SUFFIXES) else wanted
+    return beside(name, wanted) if wanted.endswith(SUFFIXES) else wanted
 
 
-def _stack(name_or_path: str) -> list[Document]:
-    """The document and those it is based on, most basic first."""
+def stack(name_or_path: str) -> list[Document]:
+    """A scenario's document and those it is based on, most basic first."""
     documents: list[Document] = []
     seen: list[str] = []
     following: str | None = name_or_path
@@ -82,7 +95,7 @@ def _stack(name_or_path: str) -> list[Document]:
             )
         seen.append(following)
         try:
-            document = _open(following)
+            document = open_document(following)
         except NotFoundError as error:
             if not documents:
                 raise
@@ -119,7 +132,9 @@ def _put(data: dict[str, Any], path: tuple[str, ...], value: Any, label: str) ->
 
 
 def _section(model: Any, part: Any) -> Any:
-    """The type of a field of a section; None if it is not a field."""
+    """The type of a field of a section, or of what a mapping or list holds; None if there is no such field."""
+    if get_origin(model) in (dict, list):
+        return get_args(model)[-1]
     field = model.model_fields.get(part) if isinstance(model, type) and issubclass(model, BaseModel) else None
     if field is None:
         return None
@@ -127,20 +142,19 @@ def _section(model: Any, part: Any) -> Any:
     return sections[0] if sections else field.annotation
 
 
-def _fields_at(path: Place) -> list[str]:
-    """Names that are allowed at a path of the schema."""
-    model: Any = Scenario
+def _fields_at(path: Place, model: Any) -> list[str]:
+    """Names that are allowed at a path of a schema."""
     for part in path:
         model = _section(model, part)
     return list(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else []
 
 
-def _path_of(location: tuple[Any, ...]) -> Place:
+def _path_of(location: tuple[Any, ...], model: Any) -> Place:
     """The field that an error of pydantic is about: its location without what pydantic adds about unions and validators."""
-    model: Any = Scenario
     path: list[str | int] = []
     for part in location:
-        if not ((isinstance(model, type) and issubclass(model, BaseModel)) or isinstance(part, int) or path == ["costs"]):
+        is_section = isinstance(model, type) and issubclass(model, BaseModel)
+        if not (is_section or isinstance(part, int) or get_origin(model) is dict):
             break
         path.append(part)
         model = _section(model, part)
@@ -162,10 +176,10 @@ class _Places(Places):
         return found or self.documents[-1].where(path)
 
 
-def _explain(error: ValidationError, places: _Places) -> UserError:
-    """The first mistake, in the user's terms."""
+def explain(error: ValidationError, places: Callable[[Place], str], model: type[BaseModel]) -> UserError:
+    """The first mistake, in the user's terms; `places` says where a field of the model was written."""
     first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
-    path = _path_of(first["loc"])
+    path = _path_of(first["loc"], model)
     message = first["msg"].removeprefix("Value error, ")
     if not path:  # a check across fields names its field itself
         named, colon, rest = message.partition(": ")
@@ -173,14 +187,16 @@ def _explain(error: ValidationError, places: _Places) -> UserError:
             path, message = tuple(named.split(".")), rest
     where, name = places(path), ".".join(map(str, path))
     if first["type"] == "extra_forbidden":
-        allowed = _fields_at(path[:-1])
+        allowed = _fields_at(path[:-1], model)
         return UserError(f"{where}: unknown key {name!r}; allowed: {', '.join(allowed)}{nearest(str(path[-1]), allowed)}")
     if first["type"] == "literal_error":
         options = [o.strip() for o in first["ctx"]["expected"].replace("'", "").replace(" or ", ", ").split(",")]
         near = nearest(str(first["input"]), options)
         return UserError(f"{where}: {name}: {first['input']!r}; allowed: {', '.join(options)}{near}")
     if first["type"] in ("model_type", "model_attributes_type"):
-        return UserError(f"{where}: {name}: expected keys such as {', '.join(_fields_at(path)[:4])}, not {first['input']!r}")
+        return UserError(f"{where}: {name}: expected keys such as {', '.join(_fields_at(path, model)[:4])}, not {first['input']!r}")
+    if first["type"] == "dict_type":
+        return UserError(f"{where}: {name}: expected names with values, not {first['input']!r}")
     given = "" if isinstance(first["input"], (dict, BaseModel)) or "not " in message else f" (given: {first['input']!r})"
     return UserError(f"{where}: {name}: {message}{given}")
 
@@ -199,6 +215,35 @@ def _data(documents: list[Document], names: str) -> dict[str, Any]:
     return data
 
 
+@dataclass(frozen=True)
+class Change:
+    """A field that is changed; `label` says in messages where."""
+
+    path: tuple[str, ...]
+    value: Any
+    label: str
+
+
+def build(documents: list[Document], name: str, changes: Iterable[Change]) -> Scenario:
+    """Check the scenario that a stack of documents and some changes make.
+
+    Raises
+    ------
+    UserError
+        With file:line or the label of the change.
+    """
+    data = _data(documents, name)
+    labels: dict[Place, str] = {}
+    for change in changes:
+        data = _put(data, change.path, change.value, change.label)
+        labels[change.path] = change.label
+    places = _Places(documents, labels)
+    try:
+        return Scenario.model_validate(data).written_at(places)
+    except ValidationError as error:
+        raise explain(error, places, Scenario) from None
+
+
 def load(name_or_path: str, sets: Iterable[str] | Mapping[str, Any] = ()) -> Scenario:
     """Load a scenario and check it.
 
@@ -214,7 +259,7 @@ def load(name_or_path: str, sets: Iterable[str] | Mapping[str, Any] = ()) -> Sce
     UserError
         With file:line (or the --set), what was given, what is allowed, and the nearest name.
     """
-    return _checked(_stack(name_or_path), name_or_path, sets)
+    return _checked(stack(name_or_path), name_or_path, sets)
 
 
 def load_document(document: Document, sets: Iterable[str] | Mapping[str, Any] = ()) -> Scenario:
@@ -246,15 +291,8 @@ def changed(scenario: Scenario, settings: Mapping[str, Any]) -> Scenario:
 
 def _checked(documents: list[Document], names: str, sets: Iterable[str] | Mapping[str, Any]) -> Scenario:
     """What the documents say over each other, with changes."""
-    data = _data(documents, names)
     if isinstance(sets, Mapping):
-        changes = [(tuple(path.split(".")), value, f"{path}={value}") for path, value in sets.items()]
+        changes = [Change(tuple(path.split(".")), value, f"{path}={value}") for path, value in sets.items()]
     else:
-        changes = [(*setting(text), f"--set {text}") for text in sets]
-    for path, value, label in changes:
-        data = _put(data, path, value, label)
-    places = _Places(documents, {path: label for path, _, label in changes})
-    try:
-        return Scenario.model_validate(data).written_at(places)
-    except ValidationError as error:
-        raise _explain(error, places) from None
+        changes = [Change(*setting(text), f"--set {text}") for text in sets]
+    return build(documents, names, changes)
