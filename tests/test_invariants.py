@@ -215,8 +215,12 @@ def on_cpus(chosen: dict[str, Any], seed: int, cpus: list[int]) -> tuple[bytes, 
         m.cores[c].next_tick_ps = m.boot_ps + m.rules[0].tick_ps
     m.agenda.due_ps[TICKS] = m.boot_ps + m.rules[0].tick_ps
     row = row_of(made, 4 * MS).copy()
-    spent = {[*receiving, reader].index(int(m.cpus[c].number)): row.paid_ps[c].tolist() for c in range(m.physical)}
-    row.paid_ps[:] = 0
+    of_core = ("paid_ps", "halted_ps", "exits", "events")
+    spent = {
+        [*receiving, reader].index(int(m.cpus[c].number)): [row[name][c].tolist() for name in of_core] for c in range(m.physical)
+    }
+    for name in of_core:
+        row[name][:] = 0
     return row.tobytes(), spent
 
 
