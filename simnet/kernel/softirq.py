@@ -105,6 +105,26 @@ def begin_net_rx(m: HasCores, c: int, now: int) -> None:
 
 
 @jit
+def serve(m: HasCores, c: int, now: int) -> int:
+    """Begin the next of the softirqs that were raised before the round. Returns a cost."""
+    run = m.cores[c].softirq
+    if run.active & TIMER_SOFTIRQ:
+        run.active &= ~TIMER_SOFTIRQ
+        m.cores[c].events[TIMER_SOFTIRQS] += 1
+        return m.costs.timer_softirq_ps
+    if run.active & NET_TX_SOFTIRQ:
+        run.active &= ~NET_TX_SOFTIRQ
+        run.phase = NET_TX
+        m.cores[c].events[NET_TX_RUNS] += 1
+        return m.costs.net_tx_ps
+    if run.active & NET_RX_SOFTIRQ:
+        run.active &= ~NET_RX_SOFTIRQ
+        begin_net_rx(m, c, now)
+        return 0
+    return end_of_round(m, c, now)
+
+
+@jit
 def softirq_step(m: HasCores, c: int, now: int) -> int:
     """The next piece of softirq work of core `c` outside a poll.
 
@@ -118,20 +138,7 @@ def softirq_step(m: HasCores, c: int, now: int) -> int:
         m.cores[c].events[SOFTIRQ_ROUNDS] += 1
         return m.costs.do_softirq_ps
     if run.phase == SERVE:
-        if run.active & TIMER_SOFTIRQ:
-            run.active &= ~TIMER_SOFTIRQ
-            m.cores[c].events[TIMER_SOFTIRQS] += 1
-            return m.costs.timer_softirq_ps
-        if run.active & NET_TX_SOFTIRQ:
-            run.active &= ~NET_TX_SOFTIRQ
-            run.phase = NET_TX
-            m.cores[c].events[NET_TX_RUNS] += 1
-            return m.costs.net_tx_ps
-        if run.active & NET_RX_SOFTIRQ:
-            run.active &= ~NET_RX_SOFTIRQ
-            begin_net_rx(m, c, now)
-            return 0
-        return end_of_round(m, c, now)
+        return serve(m, c, now)
     if run.phase == LEAVE:
         run.runner = NOT_RUNNING
         return FINISHED

@@ -91,6 +91,27 @@ def fill_guest(m: Machine, row: Any) -> None:
             row.exits[c, reason] = m.vcpus[c].exits[reason]
 
 
+@cold_jit
+def fill_capture(m: Machine, row: Any) -> int:
+    """The part of a row that is about sockets, monitors and flow table. Returns the frames that wait in sockets."""
+    waiting = int64(0)
+    for s in range(len(m.sockets)):
+        row.socket_dropped += m.sockets[s].dropped
+        row.socket_lines += m.sockets[s].lines
+        row.socket_asks += m.sockets[s].asks
+        waiting += m.sockets[s].queue.filled
+    for i in range(len(m.monitors)):
+        row.captured += m.monitors[i].captured
+        row.captured_bytes += m.monitors[i].captured_bytes
+        row.latency_sum_ps += m.monitors[i].latency_sum_ps
+    row.table_entries = m.table.entries
+    row.table_refused = m.table.refused
+    row.table_lookups = m.table.lookups
+    row.table_rotations = m.table.rotations
+    row.table_spent_ps = m.table.spent_ps
+    return waiting
+
+
 @jit
 def fill_row(m: Machine, row: Any) -> None:
     """Write the machine's counters into a row of zeros."""
@@ -109,15 +130,7 @@ def fill_row(m: Machine, row: Any) -> None:
     if m.virtual:
         fill_guest(m, row)
         in_flight += m.tun.readq.filled + m.tun.qdisc.filled + m.virtqueue.used.filled + frames_in_qemu(m)
-    for s in range(len(m.sockets)):
-        row.socket_dropped += m.sockets[s].dropped
-        row.socket_lines += m.sockets[s].lines
-        row.socket_asks += m.sockets[s].asks
-        in_flight += m.sockets[s].queue.filled
-    for i in range(len(m.monitors)):
-        row.captured += m.monitors[i].captured
-        row.captured_bytes += m.monitors[i].captured_bytes
-        row.latency_sum_ps += m.monitors[i].latency_sum_ps
+    in_flight += fill_capture(m, row)
     for i in range(m.task_count):
         row.wakeups += m.tasks[i].wakeups
     row.in_flight = in_flight
@@ -128,11 +141,6 @@ def fill_row(m: Machine, row: Any) -> None:
             row.paid_ps[c, context] = m.cores[c].paid_ps[context]
         for event in range(len(m.cores[c].events)):
             row.events[c, event] = m.cores[c].events[event]
-    row.table_entries = m.table.entries
-    row.table_refused = m.table.refused
-    row.table_lookups = m.table.lookups
-    row.table_rotations = m.table.rotations
-    row.table_spent_ps = m.table.spent_ps
 
 
 def new_rows(count: int) -> Rows:
