@@ -117,8 +117,8 @@ class VmSetup:
         Whether the I/O thread reads more than one frame at a time, and whether an interrupt of the guest's card needs no look at its ISR.
     entries, ready_entries : int
         Size of the virtqueue, and free entries without which the I/O thread does not read.
-    select, read, read_line, push, push_line, inject, futex : int
-        Costs of the I/O thread's work, those named line per 64 bytes, and of releasing a mutex that somebody waits for.
+    select, read, read_line, push, push_line, inject : int
+        Costs of the I/O thread's work, those named line per 64 bytes.
     vm_exit : int
         Cost of leaving the guest for an interrupt of the host.
     exits, user : dict of str to int
@@ -153,7 +153,6 @@ class VmSetup:
     push: int
     push_line: int
     inject: int
-    futex: int
     vm_exit: int
     exits: dict[str, int]
     user: dict[str, int]
@@ -177,7 +176,7 @@ class VmResult:
         Kicks by the guest, restarts of the tap by its reader, times that the mutex was found held, wake-ups of physical cores' tasks, switches to
         tasks, and poll calls that came to their end, on all cores.
     exits : Counter of str
-        Times the guest was left, by reason; "interrupt" is the host's.
+        Times the guest was left, by reason; "external_interrupt" is the host's.
     """
 
     latencies: list[int] = field(default_factory=list)
@@ -202,6 +201,7 @@ class _Mode(Enum):
     SYSTEM = "by interrupts; other tasks wait for its end"
     USER = "by interrupts and other tasks"
     GUEST = "by interrupts and other tasks, after an exit"
+    FOLLOW_UP = "by interrupts; it goes with the piece before, so other tasks wait for its end even if it has not begun"
     ATOMIC = "not at all"
 
 
@@ -219,6 +219,13 @@ _Work = Generator[_Piece, None, None]
 _Poll = Generator[_Piece, None, int]
 
 
+def _follow_up(cost: int) -> _Work:
+    """Pay for what the effect of a piece brought with it, then let whatever is more urgent come first."""
+    if cost:
+        yield _Piece(cost, _Mode.FOLLOW_UP)
+    yield _LOOK
+
+
 class _Activity:
     """A generator of pieces, and what is left of its present piece."""
 
@@ -231,7 +238,7 @@ class _Activity:
     def advance(self) -> None:
         """Let the present piece have its effect, and get the next one."""
         self.left, self.mode = next(self._work, _LOOK)
-        self.begun = False
+        self.begun = self.mode is _Mode.FOLLOW_UP
 
 
 class _Task(_Activity):
@@ -666,7 +673,7 @@ class _Mutex:
             return 0
         first = min(self._waiting, key=lambda task: task.number)
         self._waiting.remove(first)
-        return self._setup.futex + first.core.wake(first, core)
+        return first.core.wake(first, core)
 
 
 class _HostDriver:
@@ -739,9 +746,9 @@ class _GuestDriver:
         self._posted = self._setup.entries
         self._virtqueue.available += missing
         kick = not self._virtqueue.no_notify
+        self._result.kicks += kick
         yield _Piece(self._setup.refill * missing)
         if kick:
-            self._result.kicks += 1
             self._core.exits.add(_KICK)
 
 
@@ -788,7 +795,7 @@ class _Vm:
             while tap.queue and (self._setup.drains or not frames) and self._ready():
                 yield from self._bring_frame()
                 frames += 1
-            yield _Piece(self._mutex.release(core))
+            yield from _follow_up(self._mutex.release(core))
 
     def _bring_frame(self) -> _Work:
         """Bring one frame from the tap to the guest."""
@@ -800,7 +807,7 @@ class _Vm:
             tap.stopped = False
             self._result.tap_restarts += 1
             self._io_core.raise_net_tx()
-            yield _Piece(self._io_core.wake(self._io_core.ksoftirqd, self._io_core))
+            yield from _follow_up(self._io_core.wake(self._io_core.ksoftirqd, self._io_core))
         yield _Piece(setup.push + lines * setup.push_line, _Mode.USER)
         queue.used.append(frame)
         queue.available -= 1
@@ -809,7 +816,7 @@ class _Vm:
             queue.isr = not setup.msi_x
             self._result.guest_interrupts += 1
             self._guest.requested.add(_DEVICE_VECTOR)
-            yield _Piece(self._kick_vcpu())
+            yield from _follow_up(self._kick_vcpu())
 
     def _kick_vcpu(self) -> int:
         """Let the vCPU notice a request; returns the cost."""
@@ -848,7 +855,7 @@ class _Vm:
                 yield _Piece(work.left, _Mode.GUEST)
                 work.left = vcpu.left
             if work.left:
-                self._result.exits["interrupt"] += 1
+                self._result.exits["external_interrupt"] += 1
                 yield _Piece(self._setup.vm_exit, _Mode.ATOMIC)
                 return
             work.advance()
@@ -877,7 +884,7 @@ class _Vm:
             self._told = True
             if self._in_select:
                 cost += self._io_core.wake(self._thread, self._vcpu_core)
-        yield _Piece(cost + self._mutex.release(self._vcpu_core))
+        yield from _follow_up(cost + self._mutex.release(self._vcpu_core))
 
     def _halt(self) -> _Work:
         """Sleep until the guest has something to do."""
