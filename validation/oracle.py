@@ -24,13 +24,13 @@ from dataclasses import dataclass, field
 import simpy
 from simpy.events import EventPriority
 
-__all__ = ["OracleResult", "OracleSetup", "receive_path"]
+__all__ = ["ARRIVAL", "END", "TICK", "VECTOR", "Nic", "OracleResult", "OracleSetup", "Ranked", "receive_path"]
 
 # Ranks among the events of one moment; the core's own events have SimPy's normal rank, behind all of these.
-_ARRIVAL = EventPriority(-4)
-_END = EventPriority(-3)
-_VECTOR = EventPriority(-2)
-_TICK = EventPriority(-1)
+ARRIVAL = EventPriority(-4)
+END = EventPriority(-3)
+VECTOR = EventPriority(-2)
+TICK = EventPriority(-1)
 
 _Work = Generator[simpy.Event, None, None]
 
@@ -130,7 +130,7 @@ class OracleResult:
     latencies: list[int] = field(default_factory=list)
 
 
-class _Ranked(simpy.Event):
+class Ranked(simpy.Event):
     """A timeout with a rank of its own among the events of its moment."""
 
     def __init__(self, env: simpy.Environment, delay: int, rank: EventPriority) -> None:
@@ -142,7 +142,7 @@ class _Ranked(simpy.Event):
         env.schedule(self, rank, delay)
 
 
-class _Nic:
+class Nic:
     """A network card: a packet buffer, a ring of descriptors and one moderated interrupt vector.
 
     Transfers take no time.  The card does not know frames of different kinds or filters.
@@ -151,54 +151,58 @@ class _Nic:
     ----------
     env : simpy.Environment
         The simulation the card is part of.
-    setup : OracleSetup
-        The parameters.
-    result : OracleResult
-        Where offered and missed frames and interrupts are counted.
+    descriptors : int
+        Size of the receive ring; one descriptor always stays unused.
+    buffer_bytes : int
+        Size of the packet buffer.
+    moderation_interval : int
+        Least time between two device interrupts.
 
     Attributes
     ----------
-    ring : deque of int
-        Arrival times of the frames in the ring.
+    ring : deque of (int, int)
+        Arrival times and bytes of the frames in the ring.
+    offered, missed, interrupts : int
+        Frames that arrived, frames lost because the packet buffer was full, interrupts fired.
     notify : callable
         Called when the vector fires.
     """
 
-    def __init__(self, env: simpy.Environment, setup: OracleSetup, result: OracleResult) -> None:
+    def __init__(self, env: simpy.Environment, *, descriptors: int, buffer_bytes: int, moderation_interval: int) -> None:
         self._env = env
-        self._result = result
-        self._buffer_bytes = setup.buffer_bytes
-        self._interval = setup.moderation_interval
+        self._buffer_bytes = buffer_bytes
+        self._interval = moderation_interval
         self._buffer: deque[tuple[int, int]] = deque()
         self._buffered = 0
-        self._posted = setup.descriptors - 1
+        self._posted = descriptors - 1
         self._masked = False
         self._about_to_fire = False
         self._allowed_at = 0
-        self.ring: deque[int] = deque()
+        self.ring: deque[tuple[int, int]] = deque()
+        self.offered = self.missed = self.interrupts = 0
         self.notify: Callable[[], None]
 
     def source(self, arrivals: Iterable[tuple[int, int]]) -> _Work:
         """Let the frames arrive, one event each."""
         before = 0
-        yield _Ranked(self._env, before - int(self._env.now), _ARRIVAL)
+        yield Ranked(self._env, before - int(self._env.now), ARRIVAL)
         for arrival, frame_bytes in arrivals:
-            yield _Ranked(self._env, arrival - before, _ARRIVAL)
+            yield Ranked(self._env, arrival - before, ARRIVAL)
             before = arrival
             self._arrive(arrival, frame_bytes)
 
     def _arrive(self, arrival: int, frame_bytes: int) -> None:
         """Put a frame into the ring, else into the packet buffer, else drop it."""
-        self._result.offered += 1
+        self.offered += 1
         if self._posted and not self._buffer:
             self._posted -= 1
-            self.ring.append(arrival)
+            self.ring.append((arrival, frame_bytes))
             self._check_vector()
         elif self._buffered + frame_bytes <= self._buffer_bytes:
             self._buffer.append((arrival, frame_bytes))
             self._buffered += frame_bytes
         else:
-            self._result.missed += 1
+            self.missed += 1
 
     def post(self, descriptors: int) -> None:
         """Post descriptors again and move waiting frames into the ring."""
@@ -207,7 +211,7 @@ class _Nic:
             arrival, frame_bytes = self._buffer.popleft()
             self._buffered -= frame_bytes
             self._posted -= 1
-            self.ring.append(arrival)
+            self.ring.append((arrival, frame_bytes))
         self._check_vector()
 
     def unmask(self) -> None:
@@ -224,7 +228,7 @@ class _Nic:
         if self._masked or self._about_to_fire or not self.ring:
             return
         self._about_to_fire = True
-        fire = _Ranked(self._env, max(self._allowed_at - int(self._env.now), 0), _VECTOR)
+        fire = Ranked(self._env, max(self._allowed_at - int(self._env.now), 0), VECTOR)
         fire.callbacks.append(self._fire)
 
     def _fire(self, _: simpy.Event) -> None:
@@ -232,7 +236,7 @@ class _Nic:
         self._about_to_fire = False
         self._masked = True
         self._allowed_at = int(self._env.now) + self._interval
-        self._result.interrupts += 1
+        self.interrupts += 1
         self.notify()
 
     def in_flight(self) -> int:
@@ -255,11 +259,11 @@ class _Core:
         The parameters.
     result : OracleResult
         Where captured frames and poll calls are counted.
-    nic : _Nic
+    nic : Nic
         The card that the core serves.
     """
 
-    def __init__(self, env: simpy.Environment, setup: OracleSetup, result: OracleResult, nic: _Nic) -> None:
+    def __init__(self, env: simpy.Environment, setup: OracleSetup, result: OracleResult, nic: Nic) -> None:
         self._env = env
         self._setup = setup
         self._result = result
@@ -283,12 +287,12 @@ class _Core:
         """Request a timer interrupt at every tick that does not find the core idle."""
         env, tick = self._env, self._setup.tick
         first = self._setup.first_tick
-        yield _Ranked(env, (first if first >= 0 else first % tick) - int(env.now), _TICK)
+        yield Ranked(env, (first if first >= 0 else first % tick) - int(env.now), TICK)
         while True:
             if not self._idle:
                 self._alert()
                 self._timer_requested = True
-            yield _Ranked(env, tick, _TICK)
+            yield Ranked(env, tick, TICK)
 
     def _request_device(self) -> None:
         """Request a device interrupt."""
@@ -414,7 +418,7 @@ class _Core:
         work = cleaned = 0
         while work < setup.weight and nic.ring:
             yield from self._softirq_work(setup.frame)
-            latencies.append(int(env.now) - nic.ring.popleft())
+            latencies.append(int(env.now) - nic.ring.popleft()[0])
             work += 1
             cleaned += 1
             if cleaned >= setup.refill_batch:
@@ -464,10 +468,16 @@ def receive_path(setup: OracleSetup, arrivals: Iterable[tuple[int, int]], end_ps
     start = -1  # Every process is waiting when time 0 comes, so that the order within a moment holds there, too.
     env = simpy.Environment(initial_time=start)
     result = OracleResult()
-    nic = _Nic(env, setup, result)
+    nic = Nic(
+        env,
+        descriptors=setup.descriptors,
+        buffer_bytes=setup.buffer_bytes,
+        moderation_interval=setup.moderation_interval,
+    )
     _Core(env, setup, result, nic)
     env.process(nic.source(arrivals))
-    env.run(until=_Ranked(env, end_ps - start, _END))
+    env.run(until=Ranked(env, end_ps - start, END))
+    result.offered, result.missed, result.interrupts = nic.offered, nic.missed, nic.interrupts
     result.captured = len(result.latencies)
     result.in_flight = nic.in_flight()
     return result
