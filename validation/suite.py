@@ -34,10 +34,11 @@ def _engines(progress: Progress, out: Path | None, scenarios: int | None) -> Out
     from validation.check import table
     from validation.engines import check_engines
     from validation.receive_path import check_receive_path
+    from validation.vm_path import check_vm_path
 
     del out
     count = scenarios or RANDOM_SCENARIOS
-    checks = [*check_receive_path(count // 4, progress), *check_engines(count, progress)]
+    checks = [*check_receive_path(count // 4, progress), *check_vm_path(count // 16, progress), *check_engines(count, progress)]
     return table("engines", checks), [check.as_json() for check in checks], all(check.passed for check in checks)
 
 

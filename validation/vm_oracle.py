@@ -117,7 +117,7 @@ class VmSetup:
         Whether the I/O thread reads more than one frame at a time, and whether an interrupt of the guest's card needs no look at its ISR.
     entries, ready_entries : int
         Size of the virtqueue, and free entries without which the I/O thread does not read.
-    select, read, read_line, push, push_line, inject : int
+    select, read, read_line, push, push_line, inject, futex : int
         Costs of the I/O thread's work, those named line per 64 bytes.
     vm_exit : int
         Cost of leaving the guest for an interrupt of the host.
@@ -153,6 +153,7 @@ class VmSetup:
     push: int
     push_line: int
     inject: int
+    futex: int
     vm_exit: int
     exits: dict[str, int]
     user: dict[str, int]
@@ -673,7 +674,7 @@ class _Mutex:
             return 0
         first = min(self._waiting, key=lambda task: task.number)
         self._waiting.remove(first)
-        return first.core.wake(first, core)
+        return self._setup.futex + first.core.wake(first, core)
 
 
 class _HostDriver:
@@ -703,7 +704,7 @@ class _HostDriver:
             nic.post(cleaned)
         if work >= setup.host_weight:
             return setup.host_weight
-        yield _Piece(self._core._setup.napi_complete)
+        yield _Piece(setup.host.napi_complete)
         self._core.polling = False
         nic.unmask()
         return work if setup.returns_work_done else 0
@@ -755,7 +756,9 @@ class _GuestDriver:
 class _Vm:
     """QEMU with its two tasks: the I/O thread and the vCPU."""
 
-    def __init__(self, setup: VmSetup, result: VmResult, tap: _Tap, cores: list[_Physical], guest: _Virtual, virtqueue: _Virtqueue) -> None:
+    def __init__(
+        self, setup: VmSetup, result: VmResult, tap: _Tap, cores: list[_Physical], guest: _Virtual, virtqueue: _Virtqueue
+    ) -> None:
         self._setup = setup
         self._result = result
         self._tap = tap
@@ -789,6 +792,7 @@ class _Vm:
                 yield _LOOK
                 self._in_select = False
             tap.reader = None
+            yield _LOOK
             yield from self._mutex.take(self._thread)
             self._told = False
             frames = 0
@@ -875,8 +879,9 @@ class _Vm:
 
     def _exit_to_qemu(self, reason: str) -> _Work:
         """Let QEMU see to an exit, under the mutex."""
+        yield _LOOK
         yield from self._mutex.take(self._vcpu)
-        yield _Piece(self._setup.user[reason], _Mode.USER)
+        yield _Piece(self._setup.user[reason])
         cost = 0
         if reason == _ISR_READ:
             self._virtqueue.isr = False
@@ -897,7 +902,9 @@ class _Vm:
             self._halted = False
 
 
-def _repeat(env: simpy.Environment, first: int, period: int, rank: EventPriority, action: Callable[[], None]) -> Generator[simpy.Event, None, None]:
+def _repeat(
+    env: simpy.Environment, first: int, period: int, rank: EventPriority, action: Callable[[], None]
+) -> Generator[simpy.Event, None, None]:
     """Do something again and again."""
     yield Ranked(env, (first if first >= 0 else first % period) - int(env.now), rank)
     while True:
@@ -955,9 +962,7 @@ def vm_receive_path(setup: VmSetup, arrivals: Iterable[tuple[int, int]], end_ps:
     start = -1  # Every process is waiting when time 0 comes, so that the order within a moment holds there, too.
     env = simpy.Environment(initial_time=start)
     result = VmResult()
-    nic = Nic(
-        env, descriptors=setup.descriptors, buffer_bytes=setup.buffer_bytes, moderation_interval=setup.moderation_interval
-    )
+    nic = Nic(env, descriptors=setup.descriptors, buffer_bytes=setup.buffer_bytes, moderation_interval=setup.moderation_interval)
     _start(env, setup, result, nic)
     env.process(nic.source(arrivals))
     env.run(until=Ranked(env, end_ps - start, END))
