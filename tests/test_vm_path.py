@@ -72,41 +72,25 @@ def test_random_path(number: int) -> None:
     assert differences(random_settings(number), number, SHORT_MS) == []
 
 
-@pytest.mark.xfail(
-    strict=True, reason="vcpu_step serves a handler's exits when the guest is entered again, although the handler is not over"
-)
 def test_a_handler_of_the_guest_that_the_host_interrupts() -> None:
     assert differences(settings(guest__irq_vcpu=3, guest__backend="kvm-83", traffic__offered_kpps=20), 0, SHORT_MS) == []
 
 
-@pytest.mark.xfail(
-    strict=True, reason="likewise for the kick, which comes after buffers are posted: served before the rest of that is paid"
-)
 def test_a_refill_that_the_host_interrupts() -> None:
     slow = {"costs__refill_buffer_cycles": 3000, "costs__virtio_driver_cycles": 6000, "costs__tap_read_cycles": 800}
     shared = settings(guest__irq_vcpu=3, guest__queue_entries=64, traffic__offered_kpps=150, **slow)
     assert differences(shared, 0, SHORT_MS) == []
 
 
-@pytest.mark.xfail(
-    strict=True, reason="next_work looks at need_resched before the effect of the I/O thread's system call that was just paid for"
-)
 def test_a_tick_that_takes_the_core_from_the_io_thread() -> None:
     busy = settings(guest__reads="one", traffic__offered_kpps=600, costs__timer_interrupt_cycles=20000)
     assert differences(busy, 2, LONG_MS) == []
 
 
-@pytest.mark.xfail(
-    strict=True, reason="net_tx_step starts a new quota after it woke the reader, and moves 65 frames instead of 64 and then one"
-)
 def test_the_quota_of_net_tx() -> None:
     train = settings(host__hz=100, traffic__source="pktgen", traffic__train_frames=1050, traffic__offered_kpps=100)
     assert differences(train, 0, LONG_MS) == []
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="the 912th latency differs by 0.5 us: who is right about a tick in the guest's hard interrupt is not known yet",
-)
-def test_a_path_on_which_oracle_and_model_still_differ() -> None:
+def test_a_tick_in_the_guests_hard_interrupt() -> None:
     assert differences(random_settings(16), 16, LONG_MS) == []

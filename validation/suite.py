@@ -38,7 +38,7 @@ def _engines(progress: Progress, out: Path | None, scenarios: int | None) -> Out
 
     del out
     count = scenarios or RANDOM_SCENARIOS
-    checks = [*check_receive_path(count // 4, progress), *check_vm_path(count // 16, progress), *check_engines(count, progress)]
+    checks = [*check_receive_path(count // 4, progress), *check_vm_path(count // 5, progress), *check_engines(count, progress)]
     return table("engines", checks), [check.as_json() for check in checks], all(check.passed for check in checks)
 
 

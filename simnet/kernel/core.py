@@ -96,7 +96,7 @@ class SoftirqRun(Record):
     """State of __do_softirq and of net_rx_action inside it.
 
     `runner` says who runs it; `active` softirqs are being served, `pending` ones are raised; `napi` is being polled and has done `work` of its
-    weight; `transmits`: a packet that NET_TX moves is being paid for; `left_ps` belongs to an interrupted piece.
+    weight; `transmits`: a packet that NET_TX moves is being paid for, after `transmitted` others; `left_ps` belongs to an interrupted piece.
     """
 
     runner: int
@@ -109,6 +109,7 @@ class SoftirqRun(Record):
     net_rx_limit_ps: int
     napi: int
     transmits: int
+    transmitted: int
     left_ps: int
     polled_head: int
     polled_count: int

@@ -115,6 +115,7 @@ def serve(m: HasCores, c: int, now: int) -> int:
     if run.active & NET_TX_SOFTIRQ:
         run.active &= ~NET_TX_SOFTIRQ
         run.phase = NET_TX
+        run.transmitted = 0
         m.cores[c].events[NET_TX_RUNS] += 1
         return m.costs.net_tx_ps
     if run.active & NET_RX_SOFTIRQ:

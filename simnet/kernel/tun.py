@@ -33,7 +33,6 @@ class Tun(Record):
     stopped: int
     reader: int
     xmit_ps: int
-    quota_left: int
     full: int
     dropped: int
     qdisc_dropped: int
@@ -91,17 +90,15 @@ def dev_queue_xmit(m: HasTun, frame: Frame, c: int, now: int) -> int:
 def net_tx_step(m: HasTun, c: int, now: int) -> int:
     """net_tx_action: the next packet from the discipline to the device, after the one that was just paid for. Returns a cost, 0 at the end."""
     tun, run = m.tun, m.cores[c].softirq
-    if not run.transmits:
-        tun.quota_left = QDISC_QUOTA
-    elif not tun.stopped and tun.qdisc.filled > 0:
+    if run.transmits and not tun.stopped and tun.qdisc.filled > 0:
         cost = tun_net_xmit(m, first(tun.qdisc), c, now)
         pop(tun.qdisc)
-        tun.quota_left -= 1
+        run.transmitted += 1
         if cost > 0:
             run.transmits = 0
             return cost
     run.transmits = int(not tun.stopped and tun.qdisc.filled > 0)
-    if run.transmits and tun.quota_left <= 0:
+    if run.transmits and run.transmitted >= QDISC_QUOTA:
         run.transmits = 0
         raise_softirq(m, c, NET_TX_SOFTIRQ)
     m.cores[c].events[QDISC_PACKETS] += run.transmits

@@ -45,8 +45,8 @@ from simnet.kernel.softirq import FINISHED, begin_softirqs, may_run_inline
 from simnet.system.machine import Machine
 from simnet.system.receive import softirq_work
 from simnet.virt.interrupts import take_virtual_interrupt
-from simnet.virt.io_thread import io_thread_step
-from simnet.virt.qemu import vcpu_step
+from simnet.virt.io_thread import io_thread_step, is_in_system_call
+from simnet.virt.qemu import is_serving_exit, vcpu_step
 from simnet.virt.vcpu import EXTERNAL, HLT, IN_GUEST_MODE, guest_timers_fire, is_leaving
 
 # Kinds of tasks.
@@ -86,6 +86,25 @@ def has_just_ended(m: Machine, c: int) -> bool:
 
 
 @jit
+def owes_effect(m: Machine, c: int) -> bool:
+    """Was the current task paid for a system call, or a vCPU for an exit, that has not taken effect? It does before anybody else runs."""
+    task = m.tasks[m.cores[c].curr]
+    if m.cores[c].level != TASK or task.left_ps > 0:
+        return False
+    return (task.kind == IO_THREAD and is_in_system_call(task)) or (task.kind == VCPU and is_serving_exit(m, task))
+
+
+@jit
+def must_schedule(m: Machine, c: int) -> bool:
+    """Is it time to pick a task: nobody runs, or the current one must go and is not in the middle of kernel work?"""
+    core = m.cores[c]
+    if core.curr == NOBODY:
+        return True
+    task = m.tasks[core.curr]
+    return core.need_resched != 0 and (task.left_ps == 0 or task.context == IN_USER) and not owes_effect(m, c)
+
+
+@jit
 def next_work(m: Machine, c: int, now: int) -> int:
     """The next piece of work of core `c` by priority; sets its level and context. Returns a cost, 0, BLOCKED (idle), ENTER_GUEST or LEAVE_GUEST.
 
@@ -117,7 +136,7 @@ def next_work(m: Machine, c: int, now: int) -> int:
             return 0
         if cost != FINISHED:
             return cost
-    if core.curr == NOBODY or (core.need_resched and (m.tasks[core.curr].left_ps == 0 or m.tasks[core.curr].context == IN_USER)):
+    if must_schedule(m, c):
         if core.nr_running == 0:
             core.level = IDLE
             core.context = IN_IDLE

@@ -125,13 +125,19 @@ def interrupt(m: HasQemu, task: Task, now: int) -> int:
 
 
 @cold_jit
+def is_in_system_call(task: Task) -> bool:
+    """Is the piece that the thread was just paid for one whose effect comes before the kernel looks who should run?"""
+    return task.phase in (SELECT, IN_READ, PUSH, INTERRUPT)
+
+
+@cold_jit
 def io_thread_step(m: HasQemu, i: int, now: int) -> int:
     """The next piece of the I/O thread's work. Returns its cost, 0 or BLOCKED."""
     task = m.tasks[i]
     if task.phase == CALL:
         return call_select(m, task)
-    if task.phase == SELECT and finds_nothing(m, i):
-        return BLOCKED
+    if task.phase == SELECT:
+        return BLOCKED if finds_nothing(m, i) else 0
     if task.phase == RETURN and not takes_mutex(m, i):
         return BLOCKED
     if task.phase == IN_READ:

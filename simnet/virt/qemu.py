@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from simnet.compiled import cold_jit
-from simnet.kernel.core import BLOCKED, ENTER_GUEST, SLEEPING
+from simnet.kernel.core import BLOCKED, ENTER_GUEST, SLEEPING, Task
 from simnet.kernel.sched import wake_up
 from simnet.kernel.tun import HasTun
 from simnet.records import Array, Record
@@ -82,6 +82,13 @@ def tell(m: HasQemu, c: int, now: int) -> int:
     if task.state == SLEEPING and task.phase == RETURN and not (m.mutex.waiting >> m.qemu.thread) & 1:
         return wake_up(m, m.qemu.thread, c, now)
     return 0
+
+
+@cold_jit
+def is_serving_exit(m: HasQemu, task: Task) -> bool:
+    """Is the piece that the vCPU was just paid for one whose effect comes before the kernel looks who should run?"""
+    vcpu = m.vcpus[task.subject]
+    return task.phase == IN_QEMU or (task.phase == LEFT and vcpu.user_ps[vcpu.reason] == 0)
 
 
 @cold_jit

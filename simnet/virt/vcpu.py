@@ -14,7 +14,7 @@ from typing import Protocol
 from simnet.agenda import FIRST_CPU, NEVER, act_by
 from simnet.compiled import cold_jit
 from simnet.hardware.cpu import RESCHEDULE_VECTOR, TIMEOUT_VECTOR, TIMER_VECTOR
-from simnet.kernel.core import BLOCKED, IDLE, IN_EXITS, NOBODY, SLEEPING, HasCores, rules_of
+from simnet.kernel.core import BLOCKED, IDLE, IN_EXITS, NOBODY, SLEEPING, SOFTIRQ, TASK, HasCores, rules_of
 from simnet.kernel.sched import wake_up
 from simnet.records import Array, Record, many
 
@@ -122,9 +122,18 @@ def begin_exit(m: HasVcpus, i: int) -> int:
 
 
 @cold_jit
+def is_interrupted(m: HasVcpus, virtual: int) -> bool:
+    """Has the host interrupted a piece of the guest's work that is not paid in full?"""
+    core = m.cores[virtual]
+    if core.level == SOFTIRQ:
+        return core.softirq.left_ps > 0
+    return core.left_ps > 0 or (core.level == TASK and core.curr != NOBODY and m.tasks[core.curr].left_ps > 0)
+
+
+@cold_jit
 def is_leaving(m: HasVcpus, virtual: int) -> bool:
-    """Has the guest's work caused an exit?"""
-    return m.vcpus[virtual].pending != 0 or m.cpus[virtual].icr != 0
+    """Has a finished piece of the guest's work caused an exit?"""
+    return (m.vcpus[virtual].pending != 0 or m.cpus[virtual].icr != 0) and not is_interrupted(m, virtual)
 
 
 @cold_jit
