@@ -110,6 +110,23 @@ def every_latency(simulation: Simulation, end_ps: int) -> list[int]:
     return latencies
 
 
+def observe(stepped: Simulation, compiled: Simulation, end_ps: int) -> tuple[list[int], dict[str, Any]]:
+    """Run two equal machines up to `end_ps`, one step by step: every latency of that one, and the counters of both by name."""
+    latencies = every_latency(stepped, end_ps)
+    rows = {"stepped": new_rows(1), "compiled": new_rows(1)}
+    settle_and_sample(stepped.machine, end_ps, rows["stepped"])
+    CompiledClock(compiled.machine).sample(np.array([end_ps]), rows["compiled"])
+    return latencies, {name: row[0] for name, row in rows.items()}
+
+
+def compare_latencies(found: list[int], wanted: list[int]) -> list[str]:
+    """Which frame is the first whose latency differs, if any."""
+    if found == wanted:
+        return []
+    first = next((i for i, (a, b) in enumerate(zip(found, wanted, strict=False)) if a != b), -1)
+    return [f"latency of frame {first}"]
+
+
 def differences(number: int) -> list[str]:
     """What the oracle and the model disagree on in random setting `number`."""
     settings = random_settings(number)
@@ -119,15 +136,9 @@ def differences(number: int) -> list[str]:
     oracle: OracleResult = receive_path(
         setup_of(settings, stepped.machine), zip(arrivals.tolist(), lengths.tolist(), strict=True), end
     )
-    latencies = every_latency(stepped, end)
-    rows = {"stepped": new_rows(1), "compiled": new_rows(1)}
-    settle_and_sample(stepped.machine, end, rows["stepped"])
-    CompiledClock(compiled.machine).sample(np.array([end]), rows["compiled"])
-    found = []
-    if latencies != oracle.latencies:
-        first = next((i for i, (a, b) in enumerate(zip(latencies, oracle.latencies, strict=False)) if a != b), -1)
-        found.append(f"latency of frame {first}")
-    for name, row in ((name, rows[name][0]) for name in rows):
+    latencies, rows = observe(stepped, compiled, end)
+    found = compare_latencies(latencies, oracle.latencies)
+    for name, row in rows.items():
         counts = (int(row.captured), int(row.nic_missed), int(row.interrupts), int(row.polls), int(row.latency_sum_ps))
         wanted = (len(oracle.latencies), oracle.missed, oracle.interrupts, oracle.polls, sum(oracle.latencies))
         if counts != wanted:

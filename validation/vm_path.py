@@ -10,17 +10,13 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
-from simnet.engine.clocks import CompiledClock, settle_and_sample
 from simnet.engine.simulation import Simulation
 from simnet.scenario.loading import load
 from simnet.system.choices import resolve
-from simnet.system.counters import new_rows
 from simnet.units import PS_PER_MS, PS_PER_S, PS_PER_US
 from simnet.virt.vcpu import EXIT_REASONS
 from validation.check import Check
-from validation.receive_path import drawn_arrivals, every_latency
+from validation.receive_path import compare_latencies, drawn_arrivals, observe
 from validation.vm_oracle import CoreSetup, VmResult, VmSetup, vm_receive_path
 
 SCENARIO = "paper/vm"
@@ -186,16 +182,10 @@ def differences(settings: dict[str, Any], seed: int, limit_ms: float) -> list[st
     end = min(end, int(arrivals[-1]))
     stepped, compiled = simulation_of(settings, seed), simulation_of(settings, seed)
     oracle = vm_receive_path(setup_of(settings, stepped.machine), zip(arrivals.tolist(), lengths.tolist(), strict=True), end)
-    latencies = every_latency(stepped, end)
-    rows = {"stepped": new_rows(1), "compiled": new_rows(1)}
-    settle_and_sample(stepped.machine, end, rows["stepped"])
-    CompiledClock(compiled.machine).sample(np.array([end]), rows["compiled"])
-    found = []
-    if latencies != oracle.latencies:
-        first = next((i for i, (a, b) in enumerate(zip(latencies, oracle.latencies, strict=False)) if a != b), -1)
-        found.append(f"latency of frame {first}")
+    latencies, rows = observe(stepped, compiled, end)
+    found = compare_latencies(latencies, oracle.latencies)
     expected = _expected(oracle)
-    for name, row in ((name, rows[name][0]) for name in rows):
+    for name, row in rows.items():
         counts = _found(row)
         found += [f"{name} {key}: {counts[key]} instead of {expected[key]}" for key in counts if counts[key] != expected[key]]
     return found

@@ -12,13 +12,11 @@ from typing import Protocol
 from simnet.compiled import jit
 from simnet.hardware.moderation import update
 from simnet.hardware.nic import HasNic, admit, give_back, unmask
-from simnet.kernel.core import COMPLETIONS
-from simnet.kernel.napi import HasNapi, Napi, poll_returns
+from simnet.kernel.napi import POLL_OVER, HasNapi, Napi, no_more_frames, poll_returns
 from simnet.traffic.frame import Frame, first, pop
 from simnet.units import FCS_BYTES
 
 FRAME_READY = -5
-POLL_OVER = -6
 
 
 class HasDriver(HasNic, HasNapi, Protocol):
@@ -72,9 +70,4 @@ def poll_step(m: HasDriver, c: int, now: int) -> int:
     if queue.cleaned > 0:
         admit(m, now)
         give_back(m, queue, now)
-    if napi.work >= napi.weight:
-        poll_returns(m, c, False)
-        return POLL_OVER
-    napi.completing = 1
-    m.cores[c].events[COMPLETIONS] += 1
-    return m.costs.napi_complete_ps
+    return no_more_frames(m, c)

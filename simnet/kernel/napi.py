@@ -10,11 +10,12 @@ from __future__ import annotations
 from typing import Protocol
 
 from simnet.compiled import jit
-from simnet.kernel.core import FRAMES, MAX_POLLED, NET_RX_SOFTIRQ, POLLS, HasCores, SoftirqRun
+from simnet.kernel.core import COMPLETIONS, FRAMES, MAX_POLLED, NET_RX_SOFTIRQ, POLLS, HasCores, SoftirqRun
 from simnet.kernel.softirq import NET_RX, raise_softirq
 from simnet.records import Array, Record, many
 
 BATCH_BINS = 257
+POLL_OVER = -6
 
 
 class Napi(Record):
@@ -96,3 +97,15 @@ def poll_returns(m: HasNapi, c: int, complete: bool) -> None:
     napi.begun = 0
     napi.completing = 0
     run.phase = NET_RX
+
+
+@jit
+def no_more_frames(m: HasNapi, c: int) -> int:
+    """The weight of the core's current context is used up, and it stays on the list, or its ring is empty, and it completes. Returns POLL_OVER or a cost."""
+    napi = m.napis[m.cores[c].softirq.napi]
+    if napi.work >= napi.weight:
+        poll_returns(m, c, False)
+        return POLL_OVER
+    napi.completing = 1
+    m.cores[c].events[COMPLETIONS] += 1
+    return m.costs.napi_complete_ps

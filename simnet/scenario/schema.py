@@ -178,6 +178,11 @@ class Guest(Section):
     one_queue: bool = False
     promiscuous_bridge: bool = True
 
+    @property
+    def best_interrupts(self) -> str:
+        """The best kind of interrupt that the backend has, and the one it uses if nothing else is said."""
+        return "intx" if self.backend == "kvm-83" else "msix"
+
 
 class Traffic(Section):
     """What is sent.
@@ -294,8 +299,7 @@ class Scenario(Section):
                 raise ValueError(
                     f"{name}: there is no vCPU {cpu}; guest.vcpus pins {len(guest.vcpus)}, 0 to {len(guest.vcpus) - 1}"
                 )
-        has = "intx" if guest.backend == "kvm-83" else "msix"
-        if guest.interrupts == "msix" and has == "intx":
+        if guest.interrupts == "msix" and guest.best_interrupts == "intx":
             raise ValueError("guest.interrupts: kvm-83 has no MSI-X for virtio; qemu-kvm-0.12 is the first backend that has")
         if guest.event_index:
             raise ValueError(f"guest.event_index: {guest.backend} does not offer it; QEMU 0.15 is the first that does")

@@ -20,13 +20,21 @@ from simnet.traffic.frame import QUEUE_FRAMES
 from simnet.virt.vcpu import CLOCK_READ, EOI, EXIT_REASONS, ICR_WRITE, ISR_READ, KICK, TIMER_WRITE
 from simnet.virt.virtio_net import VIRTIO, VIRTIO_NAPI
 
-HOST, GUEST = 0, 1
+GUEST = 1
+"""Number of the guest's kernel rules; 0 are the host's."""
 READY_ENTRIES = 17
 """64 KiB in mergeable buffers of a page each, and one for the header: what virtio_net_can_receive asks for."""
 CROSSING_LINES = 4
 """Lines of a frame that QEMU has just written and the guest reads first: used entry, descriptor, virtio header, the frame's first line."""
 VIRTIO_WEIGHT = 128
 EXITING_CLOCKS = ("acpi_pm", "hpet")
+
+
+def _crossing_ps(topology: Topology, costing: Costing, cpu: int, others: tuple[int, ...]) -> float:
+    """A line that one of some other CPUs has just written, or this CPU itself."""
+    if cpu in others:
+        return costing.memory.l2_ps
+    return costing.shared_line_ps(0.0, False, topology.socket(cpu) == topology.socket(others[0]))
 
 
 def _wire_host_side(m: Machine, guest: Guest, costing: Costing) -> None:
@@ -50,13 +58,12 @@ def _wire_qemu(m: Machine, guest: Guest, topology: Topology, costing: Costing, i
     m.mutex.holder = NOBODY
     m.mutex.futex_ps = costing.ps("futex_cycles")
     qemu.drains = int(guest.reads == "drain")
-    qemu.msi_x = int((guest.interrupts or ("intx" if guest.backend == "kvm-83" else "msix")) == "msix")
+    qemu.msi_x = int((guest.interrupts or guest.best_interrupts) == "msix")
     qemu.least_entries = READY_ENTRIES
     qemu.irq_core = topology.working_core(guest.irq_vcpu)
     qemu.irq_vector = FIRST_DEVICE_VECTOR + VIRTIO_NAPI
     copied = costing.ps("copy_line_cycles")
-    across = topology.socket(io_cpu) != topology.socket(topology.irq_cpus[0])
-    crossing = costing.shared_line_ps(0.0, False, not across) if io_cpu not in topology.irq_cpus else costing.memory.l2_ps
+    crossing = _crossing_ps(topology, costing, io_cpu, topology.irq_cpus)
     qemu.select_ps = costing.ps("select_cycles")
     qemu.read_ps = costing.ps("tap_read_cycles") + round(2 * crossing)  # the skb's and the frame's first lines
     qemu.read_line_ps = copied
@@ -96,11 +103,7 @@ def _wire_driver(m: Machine, guest: Guest, topology: Topology, costing: Costing,
     napi.kind = VIRTIO
     napi.weight = VIRTIO_WEIGHT
     napi.returns_work_done = 1
-    crossing = (
-        costing.shared_line_ps(0.0, False, topology.socket(io_cpu) == topology.socket(pin))
-        if io_cpu != pin
-        else costing.memory.l2_ps
-    )
+    crossing = _crossing_ps(topology, costing, io_cpu, (pin,))
     own = costing.params["skb_lines"] * costing.line_ps(64.0 * costing.params["skb_lines"] * guest.queue_entries)
     m.virtio.receive_ps = costing.ps("virtio_driver_cycles", "skb_cycles") + round(own + CROSSING_LINES * crossing)
     m.virtio.refill_ps = costing.ps("refill_buffer_cycles")

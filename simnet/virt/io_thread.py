@@ -51,10 +51,10 @@ def finds_nothing(m: HasQemu, i: int) -> bool:
     """Must select() sleep? It then waits for a kick and, if the guest's ring is ready, for the tap."""
     qemu, tun = m.qemu, m.tun
     m.tasks[i].phase = RETURN
-    qemu.polls_tap = int(is_ready(m))
-    if qemu.told or (qemu.polls_tap and tun.readq.filled > 0):
+    polls_tap = is_ready(m)
+    if qemu.told or (polls_tap and tun.readq.filled > 0):
         return False
-    tun.reader = i if qemu.polls_tap else NOBODY
+    tun.reader = i if polls_tap else NOBODY
     return True
 
 

@@ -15,12 +15,11 @@ from simnet.records import Record
 
 
 class Mutex(Record):
-    """`waiting` is a bit for each task that sleeps for it; `contended` counts the times that one had to; `free`: everybody may hold it."""
+    """`waiting` is a bit for each task that sleeps for it; `contended` counts the times that one had to."""
 
     holder: int
     waiting: int
     contended: int
-    free: int
     futex_ps: int
 
 
@@ -34,8 +33,6 @@ class HasMutex(HasCores, Protocol):
 def try_acquire(m: HasMutex, i: int) -> bool:
     """Task `i` takes the mutex, or is on its list and must sleep."""
     mutex = m.mutex
-    if mutex.free:
-        return True
     if mutex.holder != NOBODY:
         mutex.waiting |= 1 << i
         mutex.contended += 1

@@ -38,7 +38,7 @@ CALL, SELECT, RETURN, READ, IN_READ, COPY, PUSH, INTERRUPT = 0, 1, 2, 3, 4, 5, 6
 class Qemu(Record):
     """The backend of one guest interface.
 
-    `isr`: the INTx line is up; `told`: a kick has come; `polls_tap`: the tap is among select()'s descriptors. `read_ps` a packet and `read_line_ps` a
+    `isr`: the INTx line is up; `told`: a kick has come. `read_ps` a packet and `read_line_ps` a
     cache line in read(), likewise `push_ps` and `push_line_ps` for the way into guest memory; `inject_ps`: the ioctl that raises the interrupt. `selects` counts
     calls, `lines` cache lines of the `packets`.
     """
@@ -51,7 +51,6 @@ class Qemu(Record):
     irq_vector: int
     isr: int
     told: int
-    polls_tap: int
     holds: int
     select_ps: int
     read_ps: int

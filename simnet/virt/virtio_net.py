@@ -10,9 +10,8 @@ from __future__ import annotations
 from typing import Protocol
 
 from simnet.compiled import cold_jit
-from simnet.kernel.core import COMPLETIONS
-from simnet.kernel.driver import FRAME_READY, POLL_OVER
-from simnet.kernel.napi import HasNapi, Napi, poll_returns
+from simnet.kernel.driver import FRAME_READY
+from simnet.kernel.napi import POLL_OVER, HasNapi, Napi, no_more_frames, poll_returns
 from simnet.records import Array, Record
 from simnet.traffic.frame import pop
 from simnet.virt.vcpu import KICK, Vcpu
@@ -77,9 +76,4 @@ def virtnet_poll_step(m: HasVirtioNet, c: int) -> int:
     if napi.work < napi.weight and queue.used.filled > 0:
         napi.holds_frame = 1
         return FRAME_READY
-    if napi.work >= napi.weight:
-        poll_returns(m, c, False)
-        return POLL_OVER
-    napi.completing = 1
-    m.cores[c].events[COMPLETIONS] += 1
-    return m.costs.napi_complete_ps
+    return no_more_frames(m, c)
