@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
-from simnet.results.statistics import Estimate, controlled_interval, mser5, quantile_bins, t_interval
+from simnet.results.statistics import Estimate, controlled_interval, mser5, quantile_bins, t_interval, t_quantile
 
 DRAWS = 4000
 REPLICATIONS = 5
@@ -156,6 +156,11 @@ def test_the_controlled_interval_covers_the_mean_as_often_as_it_says(explained: 
     rng = np.random.default_rng(5)
     estimates = [controlled_interval(*replications(rng, explained), 3.0) for _ in range(DRAWS)]
     assert coverage(estimates, 7.0) > least_coverage()
+
+
+@pytest.mark.parametrize("degrees_of_freedom", [*range(1, 60), 1000])
+def test_quantiles_of_students_t(degrees_of_freedom: int) -> None:
+    assert t_quantile(degrees_of_freedom) == pytest.approx(float(stats.t.ppf(0.975, degrees_of_freedom)), rel=1e-12)
 
 
 def test_quantiles_of_a_histogram() -> None:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from simpy.events import EventPriority
 
 from simnet.agenda import next_actor
-from simnet.compiled import cold_jit, jit
+from simnet.compiled import cold_jit, inline_jit, jit
 from simnet.hardware.nic import admit
 from simnet.system.counters import Rows, fill_row, new_rows
 from simnet.system.dispatch import account_both, fire
@@ -30,7 +30,7 @@ OUTSIDE_PRIORITIES = 2
 """SimPy's own priorities (urgent, normal) are those of the outside; actors follow."""
 
 
-@jit
+@inline_jit
 def run_until(m: Machine, horizon_ps: int) -> None:
     """Fire all transitions due before `horizon_ps`."""
     agenda = m.agenda

@@ -8,9 +8,42 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import stdtrit
 
 CONFIDENCE = 0.95
+_T_QUANTILES = (
+    math.nan,
+    12.706204736174694,
+    4.302652729749462,
+    3.1824463052837078,
+    2.7764451051977934,
+    2.5705818356363146,
+    2.4469118511449786,
+    2.364624251592784,
+    2.306004135204166,
+    2.262157162798205,
+    2.228138851986274,
+    2.200985160091639,
+    2.1788128296672284,
+    2.1603686564627913,
+    2.144786687917804,
+    2.131449545559776,
+    2.1199052992212546,
+    2.1098155778333156,
+    2.1009220402410382,
+    2.0930240544083087,
+    2.085963447265864,
+    2.0796138447276795,
+    2.0738730679040254,
+    2.0686576104190486,
+    2.0638985616280245,
+    2.0595385527532972,
+    2.0555294386428735,
+    2.0518305164802846,
+    2.0484071417952454,
+    2.045229642132703,
+    2.0422724563012378,
+)
+"""By degrees of freedom."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +70,11 @@ class Estimate:
 
 
 def t_quantile(degrees_of_freedom: int) -> float:
-    """Two-sided quantile of Student's t for the 95 % interval."""
+    """Two-sided quantile of Student's t for the 95 % interval. What everybody asks for is at hand: scipy takes a tenth of a second to load."""
+    if degrees_of_freedom < len(_T_QUANTILES):
+        return _T_QUANTILES[degrees_of_freedom]
+    from scipy.special import stdtrit
+
     return float(stdtrit(degrees_of_freedom, 0.5 + CONFIDENCE / 2))
 
 

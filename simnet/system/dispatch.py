@@ -10,7 +10,7 @@ from __future__ import annotations
 from simnet.agenda import FIRST_CPU, GUEST_TIMERS, NEVER, NIC, ROTATION, TICKS, TIMEOUTS
 from simnet.capture.flow_table import rotate
 from simnet.capture.reader import reader_step
-from simnet.compiled import jit
+from simnet.compiled import inline_jit, jit
 from simnet.hardware.cpu import fall_asleep, wake_latency
 from simnet.hardware.nic import nic_fires
 from simnet.kernel.core import (
@@ -104,7 +104,7 @@ def must_schedule(m: Machine, c: int) -> bool:
     return core.need_resched != 0 and (task.left_ps == 0 or task.context == IN_USER) and not owes_effect(m, c)
 
 
-@jit
+@inline_jit
 def next_work(m: Machine, c: int, now: int) -> int:
     """The next piece of work of core `c` by priority; sets its level and context. Returns a cost, 0, BLOCKED (idle), ENTER_GUEST or LEAVE_GUEST.
 
@@ -158,7 +158,7 @@ def next_work(m: Machine, c: int, now: int) -> int:
     return cost
 
 
-@jit
+@inline_jit
 def resume(m: Machine, c: int, now: int) -> int:
     """The next piece of work of physical core `c` that takes time, its own or its guest's. BLOCKED when the core is idle."""
     at = c
@@ -225,7 +225,7 @@ def account_both(m: Machine, c: int, now: int) -> None:
         account(m.cores[core.at], now)
 
 
-@jit
+@inline_jit
 def core_fires(m: Machine, c: int, now: int) -> None:
     """A piece of physical core `c` is over, or something was posted to it. It goes on with further pieces while nobody else is due."""
     core = m.cores[c]
@@ -275,7 +275,7 @@ def rotation_fires(m: Machine, now: int) -> None:
     m.agenda.due_ps[ROTATION] = now + m.table.period_ps
 
 
-@jit
+@inline_jit
 def fire(m: Machine, actor: int, now: int) -> None:
     """One transition: what is due at `now` for `actor`."""
     if actor >= FIRST_CPU:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from simnet.capture.kernel_tap import begin_tap, end_tap
 from simnet.capture.monitor import FRAMES_AHEAD, expect_frames
 from simnet.capture.socket import begin_delivery, end_delivery
-from simnet.compiled import cold_jit, jit
+from simnet.compiled import cold_jit, inline_jit, jit
 from simnet.kernel.bridge import begin_forward
 from simnet.kernel.core import account
 from simnet.kernel.driver import FRAME_READY, finish_frame, frame_in_hand, poll_step
@@ -59,7 +59,7 @@ def end_frame(m: Machine, c: int, napi: Napi, frame: Frame, now: int) -> int:
     return end_delivery(m, napi.subject, frame, c, now)
 
 
-@jit
+@inline_jit
 def poll(m: Machine, c: int, now: int) -> int:
     """The next piece of the current poll: the frame just paid for goes up, the next one is taken. Returns a cost or POLL_OVER."""
     napi = m.napis[m.cores[c].softirq.napi]
@@ -91,7 +91,7 @@ def transmit(m: Machine, c: int, now: int) -> int:
     return cost
 
 
-@jit
+@inline_jit
 def softirq_work(m: Machine, c: int, now: int) -> int:
     """The next piece of softirq work of core `c`. Returns its cost, or FINISHED.
 
