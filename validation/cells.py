@@ -28,3 +28,9 @@ def run_cells(questions: Mapping[Key, Question], progress: Progress, seed: int =
         return {key: answers[key] for key in questions}
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
+
+
+def run_all(groups: Mapping[str, Mapping[Any, Question]], progress: Progress) -> dict[str, dict[Any, simnet.Result]]:
+    """Run groups of questions at the same time; the answers in the same groups."""
+    answers = run_cells({(group, key): question for group, cells in groups.items() for key, question in cells.items()}, progress)
+    return {group: {key: answers[group, key] for key in cells} for group, cells in groups.items()}

@@ -18,7 +18,7 @@ METHODS = ("kernel_module", "pf_packet", "pf_ring")
 MONITORS = ("null", "flow")
 FLOWS = ("single", "multi")
 SIZES = (64, 256, 1518)
-PRECISION = 0.005
+PRECISION = 0.01
 
 Cell = tuple[str, str, str, int]
 Results = Mapping[Cell, simnet.Result]
@@ -231,14 +231,14 @@ def published_verdicts(ancs: Mapping[str, simnet.Result], udp: Mapping[str, simn
     return verdicts
 
 
-def run_ancs(progress: Progress) -> dict[str, simnet.Result]:
-    """Run the settings of rows A01 to A06."""
-    return run_cells({name: ("ancs2011/appliance", settings) for name, settings in ANCS_ROWS.items()}, progress)
+def ancs_questions() -> dict[str, Question]:
+    """The settings of rows A01 to A06."""
+    return {name: ("ancs2011/appliance", settings) for name, settings in ANCS_ROWS.items()}
 
 
-def run_paper(progress: Progress) -> dict[Cell, simnet.Result]:
-    """Run the 36 bare-metal cells."""
-    return run_cells({cell: cell_question(cell) for cell in all_cells()}, progress)
+def paper_questions() -> dict[Cell, Question]:
+    """The 36 bare-metal cells."""
+    return {cell: cell_question(cell) for cell in all_cells()}
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,17 +43,30 @@ def _engines(progress: Progress, out: Path | None, scenarios: int | None) -> Out
 
 
 def _paper(progress: Progress, out: Path | None, scenarios: int | None) -> Outcome:
-    from validation.cells import run_cells
+    from validation.cells import Question, run_all
     from validation.claims import table
     from validation.figures import draw_figures
-    from validation.paper import alternative_questions, alternatives_table, ancs_verdicts, paper_verdicts, run_ancs, run_paper
+    from validation.paper import (
+        alternative_questions,
+        alternatives_table,
+        ancs_questions,
+        ancs_verdicts,
+        paper_questions,
+        paper_verdicts,
+    )
     from validation.summary import factorial_anova, paper_tables
-    from validation.vm import guest_cells, ignorance_table, run_vm, variants_table, vm_verdict
+    from validation.vm import guest_cells, ignorance_table, variants_table, vm_questions, vm_verdict
 
     del scenarios
-    cells, ancs, vm = run_paper(progress), run_ancs(progress), run_vm(progress)
-    verdicts, earlier = paper_verdicts(cells, lambda row: vm_verdict(row, vm)), ancs_verdicts(ancs)
-    alternatives = alternatives_table(run_cells(alternative_questions(), progress))
+    groups: dict[str, Mapping[Any, Question]] = {
+        "cells": paper_questions(),
+        "vm": vm_questions(),
+        "ancs": ancs_questions(),
+        "alternatives": alternative_questions(),
+    }
+    found = run_all(groups, progress)
+    cells, vm = found["cells"], found["vm"]
+    verdicts, earlier = paper_verdicts(cells, lambda row: vm_verdict(row, vm)), ancs_verdicts(found["ancs"])
     text = "\n\n".join(
         (
             paper_tables(),
@@ -62,7 +75,7 @@ def _paper(progress: Progress, out: Path | None, scenarios: int | None) -> Outco
             variants_table(vm),
             ignorance_table(vm),
             table("the same group's earlier host (ANCS 2011)", earlier),
-            alternatives,
+            alternatives_table(found["alternatives"]),
         )
     )
     if out is not None:
@@ -72,11 +85,12 @@ def _paper(progress: Progress, out: Path | None, scenarios: int | None) -> Outco
 
 
 def _published(progress: Progress, out: Path | None, scenarios: int | None) -> Outcome:
+    from validation.cells import run_cells
     from validation.claims import table
-    from validation.paper import published_verdicts, run_ancs, run_udp
+    from validation.paper import ancs_questions, published_verdicts, run_udp
 
     del out, scenarios
-    verdicts = published_verdicts(run_ancs(progress), run_udp(progress))
+    verdicts = published_verdicts(run_cells(ancs_questions(), progress), run_udp(progress))
     passed = not any(verdict.unexpected for verdict in verdicts)
     return table("published measurements", verdicts), [verdict.as_json() for verdict in verdicts], passed
 

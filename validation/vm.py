@@ -14,12 +14,12 @@ import numpy as np
 from scipy.stats import qmc
 
 import simnet
-from validation.cells import Progress, Question, run_cells
+from validation.cells import Question
 from validation.claims import NOT_REPRODUCED, REPRODUCED, Row, Verdict
 from validation.paper import METHODS, SIZES, Cell, all_cells, holds
 
 PRECISION = 0.01
-QUICK = {"measure.precision": 0.02, "measure.replications": 3, "measure.limit_s": 4.0}
+QUICK = {"measure.precision": 0.02, "measure.replications": 3, "measure.limit_s": 0.5}
 COSTS = (
     "bridge_cycles",
     "tap_xmit_cycles",
@@ -119,11 +119,6 @@ def _cost_questions(base: Cell) -> dict[tuple[Any, ...], Question]:
     for value in np.linspace(fitted.low, fitted.high, FIT_STEPS).tolist():
         questions["fit", round(value)] = vm_question(base, **QUICK, **{f"costs.{FIT_QUANTITY}": round(value)})
     return questions
-
-
-def run_vm(progress: Progress) -> dict[Any, simnet.Result]:
-    """Run everything about the guest."""
-    return run_cells(vm_questions(), progress)
 
 
 def guest_cells(results: Results) -> dict[Cell, simnet.Result]:
