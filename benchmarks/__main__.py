@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 
 from benchmarks.commands import time_commands
+from benchmarks.guest_path import compare_guest_path
 from benchmarks.receive_path import compare_receive_path
 
 
@@ -22,6 +23,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="shorter runs, noisier figures")
     quick = parser.parse_args().quick
     print(compare_receive_path(0.1 if quick else 0.4, 2 if quick else 5))
+    print(compare_guest_path(0.05 if quick else 0.2, 2 if quick else 5))
     print(time_commands(3 if quick else 7))
 
 

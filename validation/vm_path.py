@@ -148,7 +148,7 @@ def setup_of(settings: dict[str, Any], m: Any) -> VmSetup:
     )
 
 
-def _expected(oracle: VmResult) -> dict[str, int]:
+def expected_counts(oracle: VmResult) -> dict[str, int]:
     """The oracle's counts, by the names that the model has for them."""
     return {
         "captured": len(oracle.latencies),
@@ -168,7 +168,7 @@ def _expected(oracle: VmResult) -> dict[str, int]:
     }
 
 
-def _found(row: Any) -> dict[str, int]:
+def found_counts(row: Any) -> dict[str, int]:
     """The model's counts."""
     exits = {reason: int(row.exits[:, i].sum()) for i, reason in enumerate(EXIT_REASONS)}
     return {name: int(row[name]) for name in COUNTS} | exits
@@ -184,9 +184,9 @@ def differences(settings: dict[str, Any], seed: int, limit_ms: float) -> list[st
     oracle = vm_receive_path(setup_of(settings, stepped.machine), zip(arrivals.tolist(), lengths.tolist(), strict=True), end)
     latencies, rows = observe(stepped, compiled, end)
     found = compare_latencies(latencies, oracle.latencies)
-    expected = _expected(oracle)
+    expected = expected_counts(oracle)
     for name, row in rows.items():
-        counts = _found(row)
+        counts = found_counts(row)
         found += [f"{name} {key}: {counts[key]} instead of {expected[key]}" for key in counts if counts[key] != expected[key]]
     return found
 
