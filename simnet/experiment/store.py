@@ -145,6 +145,14 @@ class Store:
         with contextlib.suppress(OSError), (self.directory / TIMINGS).open("a", encoding="utf-8") as file:
             file.write(json.dumps(timing) + "\n")
 
+    def seconds(self) -> float:
+        """Worker time that the stored results took, all runs of the sweep together."""
+        taken: dict[str, float] = {}
+        with contextlib.suppress(OSError, ValueError), (self.directory / TIMINGS).open(encoding="utf-8") as file:
+            for timing in map(json.loads, file):
+                taken[timing["cell"]] = timing["wall_seconds"]
+        return sum(taken.values())
+
     def results(self) -> Iterator[dict[str, Any]]:
         """The stored results, in the order of the design.
 

@@ -31,7 +31,8 @@ class Failure:
 
 @dataclass(frozen=True)
 class Sweep:
-    """What a sweep left in its folder: `rows` is cells.parquet, `kept` the number of cells that an earlier run had finished."""
+    """What a sweep left in its folder: `rows` is cells.parquet, `kept` the number of cells that an earlier run had finished, `seconds` the worker
+    time of all of them."""
 
     design: str
     title: str
@@ -40,6 +41,7 @@ class Sweep:
     factors: tuple[str, ...]
     cells: int
     kept: int
+    seconds: float
     rows: list[Row]
     failed: tuple[Failure, ...]
 
@@ -140,6 +142,6 @@ def sweep(
         outcomes = stack.enter_context(closing(executor(tasks)))
         failed = _compute(todo, outcomes, store, progress or _silent)
         factors = tuple(dict.fromkeys(name for cell in cells for name in cell.factors))
-        rows = _write_tables(store, factors)
+        rows, seconds = _write_tables(store, factors), store.seconds()
     kept = len(cells) - len(todo)
-    return Sweep(design.name, design.title, seed, Path(out), factors, len(cells), kept, rows, failed)
+    return Sweep(design.name, design.title, seed, Path(out), factors, len(cells), kept, seconds, rows, failed)

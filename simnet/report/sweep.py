@@ -48,7 +48,7 @@ def sweep_table(sweep: Sweep) -> str:
     kept = f", {sweep.kept} of them from before" if sweep.kept else ""
     table += [
         "",
-        f"{sweep.design}, seed {sweep.seed}: {len(sweep.rows)} of {sweep.cells} cells{kept}; tables and results in {sweep.out}",
+        f"{sweep.design}, seed {sweep.seed}: {len(sweep.rows)} of {sweep.cells} cells{kept}, {sweep.seconds:.0f} s of computing; tables and results in {sweep.out}",
     ]
     for failure in sweep.failed:
         settings = ", ".join(f"{name}={label}" for name, label in failure.factors.items())
