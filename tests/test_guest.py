@@ -129,7 +129,7 @@ def test_tap_and_qdisc_hold_a_thousand_packets() -> None:
         ("guest.queue_entries=200", "guest.queue_entries: a virtqueue has a power of two, not 200"),
         ("guest.interrupts=msix", "guest.interrupts: kvm-83 has no MSI-X for virtio; qemu-kvm-0.12 is the first backend that has"),
         ("guest.event_index=true", "guest.event_index: kvm-83 does not offer it; QEMU 0.15 is the first that does"),
-        ("guest.backend=vhost", "guest.backend: 'vhost'; allowed: kvm-83, qemu-kvm-0.12"),
+        ("guest.backend=vhost", "guest.backend: 'vhost'; allowed: kvm-83, qemu-kvm-0.12, vhost-net, sr-iov"),
         ("guest.kernel=9.9", "guest.kernel: no rule set '9.9'"),
         ("guest.vpcus=[1]", "unknown key 'guest.vpcus'; allowed: vcpus"),
     ],

@@ -57,13 +57,13 @@ def explain_question(question: Question, *, quick: bool = False, progress: Progr
     for replication in result.replications:
         m = build(scenario, params, seed_source(seed, replication.number), packets)
         ledgers.append(ledger_of(m, replication.counts, result.measured_seconds * PS_PER_S))
-        if scenario.guest is not None:
-            io_cpus[int(m.cpus[m.tasks[m.qemu.thread].core].number)] += 1
+        if scenario.has_tap:
+            io_cpus[int(m.cpus[m.tasks[m.backend.thread].core].number)] += 1
     io_cpu = io_cpus.most_common(1)[0][0] if io_cpus else None
     notes = [*question.compared(result, metadata.version("simnet-rx")), *question.notes]
     if len(io_cpus) > 1:
         notes.append(
-            f"QEMU's I/O thread is on another CPU in each replication ({sorted(io_cpus)}); the bottleneck is named for cpu{io_cpu}."
+            f"the thread behind the tap is on another CPU in each replication ({sorted(io_cpus)}); the bottleneck is named for cpu{io_cpu}."
         )
     found = None if quick else sensitivity(scenario, params, result, window_of(result, seed, packets), progress)
     if found is None and not quick:

@@ -55,9 +55,10 @@ def _guest(scenario: Scenario, topology: Topology) -> Iterator[Question]:
     guest = scenario.guest
     if guest is None:
         return
+    thread = "QEMU's I/O thread" if guest.in_user_space else "vhost's worker"
     if len(topology.io_cpus) == 1:
         for cpu in _free(topology, topology.io_cpus[0]):
-            yield f"QEMU's I/O thread on {_where(topology, cpu, topology.io_cpus[0])}", {"guest.io_cpus": cpu}
+            yield f"{thread} on {_where(topology, cpu, topology.io_cpus[0])}", {"guest.io_cpus": cpu}
     taken = {*topology.irq_cpus, *topology.io_cpus, topology.pins[guest.irq_vcpu]}
     for v in [v for v, pin in enumerate(topology.pins) if pin not in taken][:1]:
         with_it = {"capture.cpu": v} if scenario.capture.cpu == guest.irq_vcpu else {}
@@ -65,15 +66,22 @@ def _guest(scenario: Scenario, topology: Topology) -> Iterator[Question]:
     if guest.backend == "kvm-83":
         follows = {} if guest.interrupts is None else {"guest.interrupts": "msix"}
         yield "a backend with MSI-X", {"guest.backend": "qemu-kvm-0.12", **follows}
-    other = "drain" if guest.reads == "one" else "one"
-    phrase = "until the tap is empty" if other == "drain" else "one packet a select()"
-    yield f"QEMU reads {phrase}", {"guest.reads": other}
+    if guest.in_user_space:
+        other = "drain" if guest.reads == "one" else "one"
+        phrase = "until the tap is empty" if other == "drain" else "one packet a select()"
+        yield f"QEMU reads {phrase}", {"guest.reads": other}
+        msix = {} if guest.interrupts is None else {"guest.interrupts": "msix"}
+        yield "vhost-net in QEMU's place", {"guest.backend": "vhost-net", **msix}
+    if guest.clock in ("acpi_pm", "hpet"):
+        yield "a clock source without exits", {"guest.clock": "kvm_clock"}
+    if not scenario.has_tap:
+        if guest.kind_of_interrupts != "posted":
+            yield "interrupts posted to the guest", {"guest.interrupts": "posted"}
+        return
     if not guest.one_queue:
         yield "IFF_ONE_QUEUE on the tap", {"guest.one_queue": True}
     if guest.promiscuous_bridge:
         yield "a bridge that is not promiscuous", {"guest.promiscuous_bridge": False}
-    if guest.clock in ("acpi_pm", "hpet"):
-        yield "a clock source without exits", {"guest.clock": "kvm_clock"}
     if guest.queue_entries < MOST_VIRTQUEUE:
         yield f"a virtqueue of {MOST_VIRTQUEUE} entries", {"guest.queue_entries": MOST_VIRTQUEUE}
     larger = min(guest.tap_queue * LARGER, 10_000)

@@ -21,7 +21,7 @@ from simnet.results.places import places
 from simnet.results.result import CoreTime, Dropped, Packets, Rate, Replication, Result
 from simnet.results.statistics import Estimate, quantile_bins, t_interval
 from simnet.scenario.schema import Scenario
-from simnet.system.choices import drop_en_of, generation_of, link_gbps, nic_model, read_capture, resolve
+from simnet.system.choices import drop_en_of, generation_of, lacks, link_gbps, nic_model, read_capture, resolve
 from simnet.system.topology import topology_of
 from simnet.units import PS_PER_S, PS_PER_US, WIRE_OVERHEAD_BYTES
 
@@ -60,7 +60,7 @@ def _packets(ensemble: Ensemble, scenario: Scenario, params: ParameterSet) -> Pa
 
     dropped = tuple(
         Dropped(place.key, place.reason, place.counter, total(place.column), place.knob)
-        for place in places(scenario.capture.method, drop_en_of(scenario, nic_model(scenario, params)), scenario.guest is not None)
+        for place in places(scenario.capture.method, drop_en_of(scenario, nic_model(scenario, params)), scenario.has_tap)
     )
     packets = Packets(total("offered"), total("captured"), total("in_flight"), dropped)
     balance = packets.offered - packets.captured - packets.in_flight - sum(d.packets for d in dropped)
@@ -114,7 +114,8 @@ def _table(ensemble: Ensemble, scenario: Scenario, window: Window) -> dict[str, 
 
 
 def _notes(ensemble: Ensemble, scenario: Scenario, params: ParameterSet, window: Window, captured: Estimate) -> list[str]:
-    notes = [f"Hypothesis: {text}" for text in scenario.hypotheses]
+    notes = [f"Pretended: {reason}." for _, reason in lacks(scenario, params)]
+    notes += [f"Hypothesis: {text}" for text in scenario.hypotheses]
     traffic = scenario.traffic
     gbps = link_gbps(scenario, nic_model(scenario, params))
     if traffic.offered_kpps is not None and not isinstance(traffic.frame_bytes, dict):

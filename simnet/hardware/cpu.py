@@ -24,13 +24,15 @@ TIMER_VECTOR, TIMEOUT_VECTOR, RESCHEDULE_VECTOR, FIRST_DEVICE_VECTOR = 0, 1, 2, 
 class Cpu(Record):
     """`carrier` is the task that carries a virtual processor, PHYSICAL for a real one.
 
-    `icr`: the processors that a virtual one has written to its interrupt command register and nobody has interrupted yet.
+    `icr`: the processors that a virtual one has written to its interrupt command register and nobody has interrupted yet. `asleep`: a virtual one
+    halts, so that what is posted to it interrupts the processor below.
     """
 
     number: int
     carrier: int
     irr: int
     icr: int
+    asleep: int
     interrupts: int
     c_states: int
     exit_latency_ps: Array[int] = many(int, MAX_C_STATES)
@@ -51,6 +53,27 @@ def send_vector(m: HasCpus, cpu: int, vector: int, now: int) -> None:
     """A device or another core interrupts physical processor `cpu`."""
     m.cpus[cpu].irr |= 1 << vector
     act_by(m.agenda, FIRST_CPU + cpu, now)
+
+
+@jit
+def post_vector(m: HasCpus, virtual: int, below: int, vector: int, now: int) -> None:
+    """A device interrupts a virtual processor through its posted-interrupt descriptor (Intel SDM 3C, 29.6; VT-d specification, 5.2.5).
+
+    The processor below notices it without leaving the guest, if it is in it; if the virtual one halts, the wake-up vector interrupts it.
+    """
+    m.cpus[virtual].irr |= 1 << vector
+    if m.cpus[virtual].asleep:
+        m.cpus[below].irr |= 1 << vector
+    act_by(m.agenda, FIRST_CPU + below, now)
+
+
+@jit
+def first_vector(cpu: Cpu) -> int:
+    """The vector that the processor takes next; there must be one."""
+    vector = 0
+    while not (cpu.irr >> vector) & 1:
+        vector += 1
+    return vector
 
 
 @jit

@@ -14,7 +14,8 @@ class NicModel:
 
     `ring` gives the default, least and most descriptors and what they must be a multiple of; `returns_work_done` is the poll routine's
     return rule (see `kernel.napi`); `hashes_udp_ports` the driver's RSS fields; `reta_reversed`: it fills the indirection table by registers of four entries, last
-    entry first; `drop_en`: it sets DROP_EN when it has several queues.
+    entry first; `drop_en`: it sets DROP_EN when it has several queues. A model NAME-vf is the virtual functions of NAME: queue k is that of function k, and
+    the indirection table stands in for the filter of MAC addresses, so that each guest gets an equal share of the flows.
     """
 
     name: str
@@ -57,6 +58,25 @@ NIC_MODELS = {
             reta_reversed=True,
             drop_en=False,
             source="drivers/net/ethernet/intel/ixgbe of Linux 3.2 (ixgbe.h, ixgbe_main.c, ixgbe_82599.c): 512 KiB packet buffer less 64 KiB for Flow Director",
+        ),
+        NicModel(
+            name="82599-vf",
+            driver="ixgbevf",
+            link_gbps=10.0,
+            queues=16,
+            ring=(512, 64, 4096, 8),
+            ring_is_power_of_two=False,
+            refill_batch=16,
+            weight=64,
+            returns_work_done=True,
+            buffer_bytes=448 * 1024,
+            moderation=IXGBE_ADAPTIVE,
+            first_eitr=EITR_20K,
+            rss_key=IXGBE_KEY,
+            hashes_udp_ports=False,
+            reta_reversed=False,
+            drop_en=True,
+            source="drivers/net/ethernet/intel/ixgbevf of Linux 3.2: one queue a function; the port sets DROP_EN for functions (ixgbe_set_rx_drop_en)",
         ),
         NicModel(
             name="82576",

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from simnet.agenda import NEVER, NIC, Agenda, act_by
 from simnet.compiled import jit
-from simnet.hardware.cpu import Cpu, send_vector
+from simnet.hardware.cpu import Cpu, post_vector, send_vector
 from simnet.hardware.moderation import Moderation, interval_ps
 from simnet.hardware.packet_buffer import PacketBuffer, RxQueue, refill, store
 from simnet.hardware.rss import MAX_QUEUES, Rss
@@ -20,9 +20,14 @@ from simnet.traffic.switch import Link, pause, put_next_on_link, resume
 
 
 class MsixVector(Record):
-    """Vector of one queue: which processor it interrupts, and when it may do so next."""
+    """Vector of one queue: which processor it interrupts, and when it may do so next.
+
+    `guest`: the virtual processor that it is for, if the queue is a virtual function's, or PHYSICAL; `posted`: through its posted-interrupt descriptor.
+    """
 
     cpu: int
+    guest: int
+    posted: int
     number: int
     masked: int
     allowed_at_ps: int
@@ -105,6 +110,9 @@ def nic_fires(m: HasNic, now: int) -> None:
                 vector.masked = 1
                 vector.interrupts += 1
                 vector.allowed_at_ps = now + interval_ps(vector.moderation)
-                send_vector(m, vector.cpu, vector.number, now)
+                if vector.posted:
+                    post_vector(m, vector.guest, vector.cpu, vector.number, now)
+                else:
+                    send_vector(m, vector.cpu, vector.number, now)
             else:
                 arm(m, q, now)

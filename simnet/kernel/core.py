@@ -55,6 +55,7 @@ EVENTS = (
     "task_switches",
     "ksoftirqd_switches",
     "futex_wakeups",
+    "forwarded_interrupts",
 )
 (
     DEVICE_INTERRUPTS,
@@ -71,6 +72,7 @@ EVENTS = (
     TASK_SWITCHES,
     KSOFTIRQD_SWITCHES,
     FUTEX_WAKEUPS,
+    FORWARDED,
 ) = range(len(EVENTS))
 
 

@@ -9,7 +9,15 @@ from __future__ import annotations
 
 from simnet.agenda import NEVER, TICKS, TIMEOUTS
 from simnet.compiled import cold_jit, jit
-from simnet.hardware.cpu import FIRST_DEVICE_VECTOR, PHYSICAL, RESCHEDULE_VECTOR, TIMEOUT_VECTOR, TIMER_VECTOR, send_vector
+from simnet.hardware.cpu import (
+    FIRST_DEVICE_VECTOR,
+    PHYSICAL,
+    RESCHEDULE_VECTOR,
+    TIMEOUT_VECTOR,
+    TIMER_VECTOR,
+    first_vector,
+    send_vector,
+)
 from simnet.kernel.core import (
     DEVICE_INTERRUPTS,
     IDLE,
@@ -39,9 +47,7 @@ def expire_timeouts(m: HasNapi, c: int, now: int) -> None:
 def take_interrupt(m: HasNapi, c: int, now: int) -> int:
     """Core `c` takes the lowest requested vector and runs its handler. Returns the cost of entry, handler and EOI."""
     cpu = m.cpus[c]
-    vector = 0
-    while not (cpu.irr >> vector) & 1:
-        vector += 1
+    vector = first_vector(cpu)
     cpu.irr &= ~(1 << vector)
     cpu.interrupts += 1
     if vector >= FIRST_DEVICE_VECTOR:

@@ -23,7 +23,15 @@ REASON = {
     "share": (0.0, 1.0),
 }
 """Units, and the numbers of each that the model can compute with."""
-HOST = {"processor": str, "sockets": int, "cores_per_socket": int, "numbering": str, "kernel": str, "nic": str}
+HOST = {
+    "processor": str,
+    "sockets": int,
+    "cores_per_socket": int,
+    "numbering": str,
+    "kernel": str,
+    "nic": str,
+    "posted_interrupts": bool,
+}
 NUMBERINGS = ("interleaved", "sequential")
 """Consecutive CPU numbers on alternating sockets, or socket by socket."""
 
@@ -52,7 +60,7 @@ class ParameterSet:
     Attributes
     ----------
     host
-        Structural facts: processor, sockets, cores a socket, kernel, NIC.
+        Structural facts: processor, sockets, cores a socket, kernel, NIC, whether its IOMMU posts interrupts.
     """
 
     name: str
@@ -166,6 +174,8 @@ def _host(document: Document, given: Any, base: Mapping[str, Any]) -> dict[str, 
         if key not in host:
             raise UserError(f"{where}: host.{key} is missing")
         value = host[key]
+        if kind is bool and not isinstance(value, bool):
+            raise UserError(f"{where}: host.{key}: {value!r} is neither true nor false")
         if kind is int and (isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 4096):
             raise UserError(f"{where}: host.{key}: {value!r} is not a whole number of 1 or more")
     if host["numbering"] not in NUMBERINGS:
@@ -209,7 +219,7 @@ def _build(document: Document, above: tuple[str, ...]) -> ParameterSet:
                     f"{document.where(('quantities', group, name))}: {base.name} has no {name!r}{nearest(name, quantities)}"
                 )
             quantities[name] = _quantity(document, group, name, entry)
-    host = _host(document, data.get("host"), base.host if base else {})
+    host = _host(document, data.get("host"), base.host if base else {"posted_interrupts": False})
     return ParameterSet(str(data["name"]), str(data.get("title", "")), host, quantities, document)
 
 

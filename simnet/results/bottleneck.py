@@ -69,7 +69,7 @@ def _takers(place: str, result: Result, topology: Topology, io_cpu: int | None) 
     """CPUs that take packets after a place, the one right behind it first."""
     downstream = [topology.carrier(cpu) for cpu in topology.working]
     if place in NIC:
-        return [max(set(topology.irq_cpus), key=lambda cpu: busy_share(result, cpu))]
+        return [max(set(topology.polling), key=lambda cpu: busy_share(result, cpu))]
     if place in TAP and io_cpu is not None:
         return [io_cpu, *downstream]
     return downstream if topology.reading is None else [topology.carrier(topology.reading)]
@@ -79,7 +79,7 @@ def _tenants(cpu: int, topology: Topology, io_cpu: int | None) -> tuple[str, str
     """Whose system calls and user code, and which vCPUs, a CPU runs."""
     calls = []
     if cpu == io_cpu:
-        calls.append("QEMU's I/O thread")
+        calls.append("the thread behind the tap")
     if not topology.has_guest and cpu == topology.reading:
         calls.append("the capturing process")
     vcpus = [f"vCPU {v}" for v in topology.working if topology.has_guest and topology.carrier(v) == cpu]
@@ -117,7 +117,7 @@ def _waiting_text(result: Result, place: str, cpu: int, busy: float) -> str:
     if place in TAP:
         awaited = [mutex] if contended > 1 else []
         awaited += [f"room in the virtqueue, for which the guest kicks {kicks:,.0f} times a second"] if kicks > 1 else []
-        return "QEMU's I/O thread waits for " + " and ".join(awaited) if awaited else "packets come in bursts"
+        return "the thread behind the tap waits for " + " and ".join(awaited) if awaited else "packets come in bursts"
     if place in NIC:
         return "the ring overflows in bursts, while the core sleeps, changes tasks or waits for moderation"
     kept = [v for v in result.vcpus if v.cpu == cpu and v.shares["stolen"] > 0.5]
@@ -140,7 +140,7 @@ def find_bottleneck(result: Result, topology: Topology, io_cpu: int | None) -> B
     topology
         The CPUs of its scenario.
     io_cpu
-        Where QEMU's I/O thread is, if there is a guest.
+        Where the thread behind the tap is, if there is a tap.
     """
     losses = _losses(result)
     if not losses:

@@ -22,22 +22,22 @@ TAP = (
         "tap_qdisc",
         "qdisc_dropped",
         "tap queueing discipline",
-        "the tap was stopped and its queueing discipline full: QEMU's I/O thread reads too slowly",
+        "the tap was stopped and its queueing discipline full: QEMU's I/O thread, or vhost's worker, reads too slowly",
         "tc -s qdisc show dev vnet0, dropped",
-        "give the I/O thread a core of its own (guest.io_cpus); IFF_ONE_QUEUE spares its core the ksoftirqd activations (guest.one_queue)",
+        "give that thread a core of its own (guest.io_cpus); IFF_ONE_QUEUE spares its core the ksoftirqd activations (guest.one_queue)",
     ),
     Place(
         "tap_queue",
         "tap_dropped",
         "tap",
-        "the one-queue tap was full: QEMU's I/O thread reads too slowly",
+        "the one-queue tap was full: QEMU's I/O thread, or vhost's worker, reads too slowly",
         "ip -s link show vnet0, TX dropped",
-        "give the I/O thread a core of its own (guest.io_cpus)",
+        "give that thread a core of its own (guest.io_cpus)",
     ),
 )
 
 
-def places(method: str, drop_en: bool, has_guest: bool = False) -> tuple[Place, ...]:
+def places(method: str, drop_en: bool, has_tap: bool = False) -> tuple[Place, ...]:
     """The places on the way of a packet, in the order in which it meets them."""
     sockets = {
         "pf_packet": Place(
@@ -100,4 +100,4 @@ def places(method: str, drop_en: bool, has_guest: bool = False) -> tuple[Place, 
         "the switch port's output discards",
         "offer less (traffic.offered_kpps), a faster link (traffic.link_gbps)",
     )
-    return (switch, nic, *(TAP if has_guest else ()), *((sockets[method],) if method in sockets else ()))
+    return (switch, nic, *(TAP if has_tap else ()), *((sockets[method],) if method in sockets else ()))

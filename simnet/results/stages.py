@@ -89,6 +89,7 @@ def _kernel_stages(m: Machine, events: Any, leg: str) -> Iterator[Piece]:
     yield "interrupts", leg, events[kernel.DEVICE_INTERRUPTS] * costs.device_interrupt_ps
     softirq = events[kernel.SOFTIRQ_ROUNDS] * costs.do_softirq_ps + events[kernel.POLLS] * costs.poll_ps
     yield "polls", leg, softirq + events[kernel.COMPLETIONS] * costs.napi_complete_ps
+    yield "inject", TO_SOCKET, events[kernel.FORWARDED] * m.backend.inject_ps
     yield "net_tx", TO_SOCKET, events[kernel.NET_TX_RUNS] * costs.net_tx_ps
     yield "wakeups", OVERHEAD, events[kernel.WAKEUPS] * costs.wake_up_ps
     yield "futex", OVERHEAD, events[kernel.FUTEX_WAKEUPS] * m.mutex.futex_ps
@@ -111,7 +112,7 @@ def _host_receive(m: Machine, events: Any) -> Iterator[Piece]:
 def _capturing_receive(m: Machine, counts: Any, events: Any, share: float, has_socket: bool, leg: str) -> Iterator[Piece]:
     """The softirq that ends in the tap of the kernel module or in a socket; `share`: of all frames that get there, those of this core."""
     frames = events[kernel.FRAMES]
-    if leg == TO_SOCKET:
+    if leg == TO_SOCKET and m.virtqueue.entries > 0:
         yield "driver", leg, frames * (m.virtio.receive_ps + m.virtio.refill_ps)
     else:
         yield "driver", leg, frames * m.costs.receive_ps
@@ -134,13 +135,13 @@ def _process(m: Machine, counts: Any, copied: float) -> Iterator[Piece]:
     yield "monitor", CAPTURED, captured * m.monitors[0].decode_ps + counts["table_spent_ps"]
 
 
-def _qemu(m: Machine, counts: Any) -> Iterator[Piece]:
-    """QEMU's I/O thread."""
-    qemu, packets, lines = m.qemu, counts["qemu_packets"], counts["qemu_lines"]
+def _backend(m: Machine, counts: Any) -> Iterator[Piece]:
+    """The thread between tap and guest: QEMU's I/O thread or vhost's worker."""
+    backend, qemu, packets, lines = m.backend, m.qemu, counts["backend_packets"], counts["backend_lines"]
     yield "select", TO_SOCKET, counts["qemu_selects"] * qemu.select_ps
-    yield "tap_read", TO_SOCKET, packets * qemu.read_ps + lines * qemu.read_line_ps
+    yield "tap_read", TO_SOCKET, packets * backend.read_ps + lines * backend.read_line_ps
     yield "push", TO_SOCKET, packets * qemu.push_ps + lines * qemu.push_line_ps
-    yield "inject", TO_SOCKET, counts["guest_interrupts"] * qemu.inject_ps
+    yield "inject", TO_SOCKET, counts["guest_interrupts"] * backend.inject_ps
 
 
 def _exits(m: Machine, counts: Any, virtual: int) -> Iterator[Piece]:
@@ -168,8 +169,8 @@ def _pieces(m: Machine, counts: Any, c: int) -> Iterator[tuple[str, Piece]]:
         work.append(_capturing_receive(m, counts, events, share, has_socket, leg))
     if has_socket and m.tasks[m.sockets[0].reader].core == c:
         work.append(_process(m, counts, frames - float(counts["socket_dropped"])))
-    if has_guest and m.tasks[m.qemu.thread].core == c:
-        work.append(_qemu(m, counts))
+    if has_guest and m.backend.thread != kernel.NOBODY and m.tasks[m.backend.thread].core == c:
+        work.append(_backend(m, counts))
     for pieces in work:
         yield from ((side, piece) for piece in pieces)
     if virtual:

@@ -147,20 +147,32 @@ class Nic(Section):
 
 
 class Host(Section):
-    """The machine under test. `kernel` names a rule set (the parameter set's if not given)."""
+    """The machine under test. `kernel` names a rule set (the parameter set's if not given); `iommu`: VT-d is on (intel_iommu=on)."""
 
     kernel: Name | None = None
     hz: Literal[100, 250, 1000] = 1000
     c_states: bool = True
+    iommu: bool = False
     nic: Nic = Nic()
 
 
-class Guest(Section):
-    """A KVM guest that captures in the host's place, behind a bridge and a tap.
+INTERRUPTS = {
+    "kvm-83": ("intx",),
+    "qemu-kvm-0.12": ("msix", "intx"),
+    "vhost-net": ("msix",),
+    "sr-iov": ("msix", "posted"),
+}
+"""Kinds of interrupts that each backend has; the first is used if nothing else is said."""
 
-    `vcpus`: the CPU of the host that each vCPU is pinned to. `irq_vcpu` takes the interrupts of its virtio NIC; `capture.cpu` is then a vCPU. `io_cpus`: the CPU
-    of QEMU's I/O thread, or several, of which each boot takes one. `backend`: kvm-83 raises INTx interrupts, qemu-kvm-0.12 MSI-X ones. `reads`:
-    `drain` reads the tap until it is empty, `one` one packet a select(). `clock`: acpi_pm and hpet are read by an exit to QEMU.
+
+class Guest(Section):
+    """A KVM guest that captures in the host's place.
+
+    `vcpus`: the CPU of the host that each vCPU is pinned to. `irq_vcpu` takes the interrupts of its NIC; `capture.cpu` is then a vCPU. `backend`: *kvm-83* and
+    *qemu-kvm-0.12* are QEMU in user space behind bridge and tap, *vhost-net* is a kernel worker there, with *sr-iov* the guest drives a virtual function of the NIC.
+    `interrupts`: INTx, MSI-X, or posted to the guest by the IOMMU. `io_cpus`: the CPU of QEMU's I/O thread or of vhost's worker, or several, of which each boot
+    takes one. `reads`: QEMU reads the tap until it is empty (`drain`), or `one` packet a select(). `clock`: acpi_pm and hpet are read by an exit to QEMU. `vms`: so many
+    guests, each with one vCPU and a virtual function of its own; `vcpus` then pins the vCPU of each.
     """
 
     vcpus: Annotated[list[Cpu], Field(min_length=1, max_length=16)] = [1, 3, 5, 7]
@@ -168,20 +180,36 @@ class Guest(Section):
     io_cpus: Annotated[int | list[int], BeforeValidator(_cpus)] = 3
     kernel: Name | None = None
     hz: Literal[100, 250, 1000] = 1000
-    backend: Literal["kvm-83", "qemu-kvm-0.12"] = "kvm-83"
-    interrupts: Literal["intx", "msix"] | None = None
+    backend: Literal["kvm-83", "qemu-kvm-0.12", "vhost-net", "sr-iov"] = "kvm-83"
+    interrupts: Literal["intx", "msix", "posted"] | None = None
     reads: Literal["drain", "one"] = "drain"
     queue_entries: Annotated[Count, Field(ge=32, le=1024)] = 256
-    event_index: bool = False
+    event_index: bool | None = None
     clock: Literal["kvm_clock", "tsc", "acpi_pm", "hpet"] = "kvm_clock"
     tap_queue: Annotated[Count, Field(ge=1, le=10_000)] = 500
     one_queue: bool = False
     promiscuous_bridge: bool = True
+    vms: Annotated[Count, Field(ge=1, le=16)] = 1
 
     @property
-    def best_interrupts(self) -> str:
-        """The best kind of interrupt that the backend has, and the one it uses if nothing else is said."""
-        return "intx" if self.backend == "kvm-83" else "msix"
+    def is_assigned(self) -> bool:
+        """Does the guest drive a function of the NIC itself, without bridge, tap and virtqueue?"""
+        return self.backend == "sr-iov"
+
+    @property
+    def in_user_space(self) -> bool:
+        """Does QEMU's I/O thread move the packets?"""
+        return self.backend in ("kvm-83", "qemu-kvm-0.12")
+
+    @property
+    def kind_of_interrupts(self) -> str:
+        """The kind that is used."""
+        return self.interrupts or INTERRUPTS[self.backend][0]
+
+    @property
+    def has_event_index(self) -> bool:
+        """Do guest and backend say at which index they want to hear (VIRTIO_RING_F_EVENT_IDX)? vhost of Linux 3.0 and later does."""
+        return self.backend == "vhost-net" if self.event_index is None else self.event_index
 
 
 class Traffic(Section):
@@ -262,7 +290,7 @@ class Measure(Section):
 
 
 class Scenario(Section):
-    """A question to the model. `costs` overrides quantities of the parameter set by name."""
+    """A question to the model. `costs` overrides quantities of the parameter set by name; `pretend`: as if the host had hardware that it does not have."""
 
     name: str = "scenario"
     title: str = ""
@@ -272,10 +300,16 @@ class Scenario(Section):
     costs: dict[str, Annotated[Number, Field(ge=0, le=1e12)]] = {}
     host: Host = Host()
     guest: Guest | None = None
+    pretend: bool = False
     traffic: Traffic = Traffic()
     capture: Capture = Capture()
     measure: Measure = Measure()
     _places: Places = PrivateAttr(default_factory=Places)
+
+    @property
+    def has_tap(self) -> bool:
+        """Do packets go through bridge and tap into a guest?"""
+        return self.guest is not None and not self.guest.is_assigned
 
     def written_at(self, places: Places) -> Scenario:
         """The same scenario, which now knows where each of its fields was written."""
@@ -299,13 +333,30 @@ class Scenario(Section):
                 raise ValueError(
                     f"{name}: there is no vCPU {cpu}; guest.vcpus pins {len(guest.vcpus)}, 0 to {len(guest.vcpus) - 1}"
                 )
-        if guest.interrupts == "msix" and guest.best_interrupts == "intx":
+        if guest.interrupts == "msix" and guest.backend == "kvm-83":
             raise ValueError("guest.interrupts: kvm-83 has no MSI-X for virtio; qemu-kvm-0.12 is the first backend that has")
-        if guest.event_index:
-            raise ValueError(f"guest.event_index: {guest.backend} does not offer it; QEMU 0.15 is the first that does")
+        if guest.interrupts == "posted" and not guest.is_assigned:
+            raise ValueError("guest.interrupts: the IOMMU posts the interrupts of assigned functions only (guest.backend=sr-iov)")
+        if guest.interrupts == "intx" and guest.kind_of_interrupts not in INTERRUPTS[guest.backend]:
+            raise ValueError(f"guest.interrupts: {guest.backend} interrupts by MSI-X only")
+        if guest.event_index and guest.backend != "vhost-net":
+            raise ValueError(
+                f"guest.event_index: {guest.backend} does not offer it; vhost-net of Linux 3.0 and QEMU 0.15 are the first that do"
+            )
+        if guest.vms > 1:
+            self._check_several(guest)
         if self.capture.method == "pf_ring" and self.capture.transparent_mode == 2:
             raise ValueError("capture.transparent_mode: virtio_net is not PF_RING-aware; in a guest only mode 0 works")
         return self
+
+    def _check_several(self, guest: Guest) -> None:
+        """Several guests share a port only through virtual functions, and only kernel modules can capture in all of them."""
+        if not guest.is_assigned:
+            raise ValueError("guest.vms: several guests need a virtual function each (guest.backend=sr-iov)")
+        if len(guest.vcpus) != guest.vms:
+            raise ValueError(f"guest.vcpus: {guest.vms} guests with one vCPU each need {guest.vms} pins, not {len(guest.vcpus)}")
+        if self.capture.method != "kernel_module" or self.capture.monitor == "flow":
+            raise ValueError("guest.vms: several guests capture by kernel module, without a flow table")
 
     @model_validator(mode="after")
     def _check_traffic(self) -> Scenario:
@@ -323,6 +374,10 @@ class Scenario(Section):
             raise ValueError(f"capture.flow_table.entries: must be a power of two, not {entries}")
         if self.capture.method == "pf_ring" and self.capture.watermark > self.capture.slots:
             raise ValueError(f"capture.watermark: {self.capture.watermark} packets never fit into {self.capture.slots} slots")
+        if self.guest is not None and self.guest.is_assigned and self.host.nic.queues != self.guest.vms:
+            raise ValueError(
+                f"host.nic.queues: {self.host.nic.queues}; a virtual function of this model has one queue: set it to guest.vms, {self.guest.vms}"
+            )
         if isinstance(self.host.nic.irq_cpus, list) and len(self.host.nic.irq_cpus) != self.host.nic.queues:
             raise ValueError(
                 f"host.nic.irq_cpus: {len(self.host.nic.irq_cpus)} CPUs for {self.host.nic.queues} queues; give one CPU, or one for each queue"

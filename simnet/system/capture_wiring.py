@@ -97,7 +97,7 @@ def wire_capture(m: Machine, scenario: Scenario, topology: Topology, costing: Co
         m.tap.deliver_ps = costing.ps("stack_cycles", "timestamp_cycles", "clone_cycles", "ip_drop_cycles")
     else:
         _wire_socket(m, m.sockets[0], scenario, topology, costing)
-    for q in [VIRTIO_NAPI] if topology.has_guest else range(m.nic.queues):
+    for q in [VIRTIO_NAPI] if scenario.has_tap else range(m.nic.queues):
         m.napis[q].handler = TO_TAP if capture.method == "kernel_module" else TO_SOCKET
     monitor = m.monitors[0]
     monitor.kind = {"count": COUNT, "null": NULL, "flow": FLOW}[capture.monitor]

@@ -11,6 +11,25 @@ from simnet.scenario.loading import data_file
 from simnet.scenario.schema import Scenario
 from simnet.traffic.packets import PacketFile, read_packets, rss_input
 
+VIRTUAL_FUNCTION = "-vf"
+"""How the model of a NIC's virtual functions is called: by the NIC's name and this."""
+
+
+def lacks(scenario: Scenario, params: ParameterSet) -> list[tuple[str, str]]:
+    """What the scenario asks of the host that the host does not have: the field, and the reason with the first hardware or kernel that has it."""
+    guest, missing = scenario.guest, []
+    if guest is not None and guest.is_assigned and not scenario.host.iommu:
+        missing.append(
+            (
+                "guest.backend",
+                "a virtual function reaches the guest's memory only through an IOMMU, and host.iommu is off; on Xeons VT-d came with the 5500 chipset (2009), and intel_iommu=on turns it on",
+            )
+        )
+    if guest is not None and guest.kind_of_interrupts == "posted" and not params.host["posted_interrupts"]:
+        message = f"{params.host['processor']} with Linux {params.host['kernel']} does not post interrupts to guests; Broadwell-EP (2016) with Linux 4.4 is the first that does"
+        missing.append(("guest.interrupts", message))
+    return missing
+
 
 def resolve(scenario: Scenario) -> ParameterSet:
     """The scenario's parameter set with its overrides of costs.
@@ -18,7 +37,7 @@ def resolve(scenario: Scenario) -> ParameterSet:
     Raises
     ------
     UserError
-        If there is no such set or quantity, or a value is out of all reason.
+        If there is no such set or quantity, a value is out of all reason, or the host has not what the scenario asks for and does not `pretend`.
     """
     try:
         params = parameter_set(scenario.parameters)
@@ -29,6 +48,8 @@ def resolve(scenario: Scenario) -> ParameterSet:
             params = params.with_value(name, value)
         except UserError as error:
             raise scenario.mistake(f"costs.{name}", str(error)) from None
+    for field, reason in () if scenario.pretend else lacks(scenario, params):
+        raise scenario.mistake(field, f"{reason}; --pretend does as if")
     return params
 
 
@@ -42,6 +63,10 @@ def nic_model(scenario: Scenario, params: ParameterSet) -> NicModel:
     """
     nic = scenario.host.nic
     name = nic.model or str(params.host["nic"])
+    if scenario.guest is not None and scenario.guest.is_assigned and not name.endswith(VIRTUAL_FUNCTION):
+        name += VIRTUAL_FUNCTION
+        if name not in NIC_MODELS:
+            raise scenario.mistake("guest.backend", f"no model of virtual functions of the {name.removesuffix(VIRTUAL_FUNCTION)}")
     if name not in NIC_MODELS:
         message = f"no model of {name!r}; there are {', '.join(NIC_MODELS)}{nearest(name, NIC_MODELS)}"
         raise scenario.mistake("host.nic.model", message) if nic.model else params.mistake("host.nic", message)
@@ -67,7 +92,8 @@ def descriptors_of(scenario: Scenario, model: NicModel) -> int:
 def drop_en_of(scenario: Scenario, model: NicModel) -> bool:
     """Does the NIC drop a frame at once if its queue has no descriptor?"""
     nic = scenario.host.nic
-    return model.drop_en and nic.queues > 1 if nic.drop_en is None else nic.drop_en
+    several = nic.queues > 1 or model.name.endswith(VIRTUAL_FUNCTION)
+    return model.drop_en and several if nic.drop_en is None else nic.drop_en
 
 
 def generation_of(scenario: Scenario, params: ParameterSet, of_guest: str | None = None) -> Generation:

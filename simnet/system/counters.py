@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simnet.compiled import cold_jit, jit
-from simnet.hardware.cpu import MAX_CORES
-from simnet.kernel.core import CONTEXTS, EVENTS
+from simnet.hardware.cpu import MAX_CORES, PHYSICAL
+from simnet.kernel.core import CONTEXTS, EVENTS, NOBODY
 from simnet.records import int64
 from simnet.system.machine import Machine
 from simnet.virt.qemu import COPY, PUSH
@@ -47,8 +47,8 @@ COUNTERS = (
     "socket_lines",
     "socket_asks",
     "qemu_selects",
-    "qemu_packets",
-    "qemu_lines",
+    "backend_packets",
+    "backend_lines",
 )
 """Names of the first columns of a row; then, by core: times by context and in HLT, exits by reason, events (see `kernel.core`)."""
 
@@ -66,9 +66,11 @@ ROW = np.dtype(
 
 @cold_jit
 def frames_in_qemu(m: Machine) -> int:
-    """A frame that was read from the tap and is not in the virtqueue yet."""
-    phase = m.tasks[m.qemu.thread].phase
-    return int64(phase in (COPY, PUSH))
+    """A frame that QEMU has read from the tap and not yet put into the virtqueue."""
+    thread = m.backend.thread
+    if thread == NOBODY:
+        return int64(0)
+    return int64(m.tasks[thread].phase in (COPY, PUSH))
 
 
 @cold_jit
@@ -78,11 +80,14 @@ def fill_guest(m: Machine, row: Any) -> None:
     row.tap_dropped = m.tun.dropped
     row.tap_restarts = m.tun.restarts
     row.mutex_contended = m.mutex.contended
-    row.guest_interrupts = m.qemu.interrupts
+    row.guest_interrupts = m.backend.interrupts
+    for q in range(m.nic.queues):
+        if m.nic.vectors[q].guest != PHYSICAL:
+            row.guest_interrupts += m.nic.vectors[q].interrupts
     row.kicks = m.virtio.kicks
     row.qemu_selects = m.qemu.selects
-    row.qemu_packets = m.qemu.packets
-    row.qemu_lines = m.qemu.lines
+    row.backend_packets = m.backend.packets
+    row.backend_lines = m.backend.lines
     row.polls += m.napis[VIRTIO_NAPI].polls
     row.polled_frames += m.napis[VIRTIO_NAPI].packets
     for c in range(m.physical, m.physical + m.virtual):

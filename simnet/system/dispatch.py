@@ -38,19 +38,20 @@ from simnet.kernel.core import (
     account,
     rules_of,
 )
-from simnet.kernel.interrupts import take_interrupt, ticks_fire, timeouts_fire
+from simnet.kernel.interrupts import ticks_fire, timeouts_fire
 from simnet.kernel.ksoftirqd import ksoftirqd_step
 from simnet.kernel.sched import go_to_sleep, receive_wakeups, schedule
 from simnet.kernel.softirq import FINISHED, begin_softirqs, may_run_inline
 from simnet.system.machine import Machine
 from simnet.system.receive import softirq_work
-from simnet.virt.interrupts import take_virtual_interrupt
+from simnet.virt.interrupts import take_host_interrupt, take_virtual_interrupt
 from simnet.virt.io_thread import io_thread_step, is_in_system_call
 from simnet.virt.qemu import is_serving_exit, vcpu_step
 from simnet.virt.vcpu import EXTERNAL, HLT, IN_GUEST_MODE, guest_timers_fire, is_leaving
+from simnet.virt.vhost import owes_signal, vhost_step
 
 # Kinds of tasks.
-KSOFTIRQD_THREAD, READER, HOG, VCPU, IO_THREAD = 0, 1, 2, 3, 4
+KSOFTIRQD_THREAD, READER, HOG, VCPU, IO_THREAD, VHOST = 0, 1, 2, 3, 4, 5
 
 
 @jit
@@ -69,6 +70,8 @@ def task_work(m: Machine, c: int, now: int) -> int:
         return vcpu_step(m, m.cores[c].curr, now)
     if task.kind == IO_THREAD:
         return io_thread_step(m, m.cores[c].curr, now)
+    if task.kind == VHOST:
+        return vhost_step(m, m.cores[c].curr, now)
     task.context = IN_USER
     return rules_of(m, c).tick_ps
 
@@ -82,7 +85,7 @@ def has_just_ended(m: Machine, c: int) -> bool:
     if core.level != TASK or core.curr == NOBODY or m.tasks[core.curr].left_ps > 0:
         return False
     task = m.tasks[core.curr]
-    return task.kind == READER or task.kind == IO_THREAD or (task.kind == VCPU and task.phase != IN_GUEST_MODE)
+    return task.kind in (READER, IO_THREAD, VHOST) or (task.kind == VCPU and task.phase != IN_GUEST_MODE)
 
 
 @jit
@@ -91,7 +94,11 @@ def owes_effect(m: Machine, c: int) -> bool:
     task = m.tasks[m.cores[c].curr]
     if m.cores[c].level != TASK or task.left_ps > 0:
         return False
-    return (task.kind == IO_THREAD and is_in_system_call(task)) or (task.kind == VCPU and is_serving_exit(m, task))
+    if task.kind == IO_THREAD:
+        return is_in_system_call(task)
+    if task.kind == VHOST:
+        return owes_signal(task)
+    return task.kind == VCPU and is_serving_exit(m, task)
 
 
 @jit
@@ -123,7 +130,7 @@ def next_work(m: Machine, c: int, now: int) -> int:
     if m.cpus[c].irr and not has_just_ended(m, c):
         core.level = HARDIRQ
         core.context = IN_HARDIRQ
-        return take_interrupt(m, c, now) if c < m.physical else take_virtual_interrupt(m, c, now)
+        return take_host_interrupt(m, c, now) if c < m.physical else take_virtual_interrupt(m, c, now)
     if core.level == HARDIRQ and may_run_inline(m, c):
         begin_softirqs(m, c, INLINE, now)
     if core.softirq.runner != NOT_RUNNING:
@@ -195,12 +202,13 @@ def set_aside(m: Machine, c: int, now: int) -> None:
 
 @jit
 def is_interrupted(m: Machine, c: int) -> bool:
-    """Does something that was posted to busy core `c` come before what it does?"""
+    """Does something that was posted to busy core `c`, or to the guest it runs, come before what it does?"""
     host = m.cores[c]
     level = m.cores[host.at].level
-    if level != TASK and level != SOFTIRQ and host.at == c:
-        return False
-    return m.cpus[c].irr != 0
+    may_wait = level != TASK and level != SOFTIRQ
+    if host.at == c:
+        return not may_wait and m.cpus[c].irr != 0
+    return m.cpus[c].irr != 0 or (m.vcpus[host.at].virtual_apic != 0 and not may_wait and m.cpus[host.at].irr != 0)
 
 
 @jit
@@ -245,7 +253,7 @@ def core_fires(m: Machine, c: int, now: int) -> None:
             m.agenda.due_ps[FIRST_CPU + c] = core.end_ps
             return
         set_aside(m, c, now)
-        if core.at != c:
+        if core.at != c and m.cpus[c].irr:
             m.vcpus[core.at].exits[EXTERNAL] += 1
             core.at = c
             core.level = EXIT

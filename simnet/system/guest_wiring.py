@@ -1,4 +1,4 @@
-"""Wiring a guest: bridge and tap, QEMU, virtqueue, vCPUs."""
+"""Wiring a guest: vCPUs; then bridge, tap, backend and virtqueue, or virtual functions of the NIC."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from simnet.scenario.schema import Guest, Scenario
 from simnet.system.choices import generation_of
 from simnet.system.core_wiring import fill_rules, wire_core
 from simnet.system.costing import Costing
-from simnet.system.dispatch import IO_THREAD, VCPU
+from simnet.system.dispatch import IO_THREAD, VCPU, VHOST
 from simnet.system.machine import Machine
 from simnet.system.receive import TO_BRIDGE
 from simnet.system.tasks import add_task
@@ -37,13 +37,12 @@ def _crossing_ps(topology: Topology, costing: Costing, cpu: int, others: tuple[i
     return costing.shared_line_ps(0.0, False, topology.socket(cpu) == topology.socket(others[0]))
 
 
-def _wire_host_side(m: Machine, guest: Guest, costing: Costing) -> None:
+def _wire_tap(m: Machine, guest: Guest, costing: Costing) -> None:
     for q in range(m.nic.queues):
         m.napis[q].handler = TO_BRIDGE
     m.bridge.forward_ps = costing.ps("stack_cycles", "bridge_cycles")
     m.bridge.local_ps = costing.ps("clone_cycles", "ip_drop_cycles") if guest.promiscuous_bridge else 0
     m.costs.net_tx_ps = costing.ps("net_tx_cycles")
-    m.costs.vm_exit_ps = costing.ps("exit_cycles")
     tun = m.tun
     tun.limit = guest.tap_queue
     tun.one_queue = int(guest.one_queue)
@@ -53,35 +52,56 @@ def _wire_host_side(m: Machine, guest: Guest, costing: Costing) -> None:
     tun.qdisc.slots = guest.tap_queue
 
 
-def _wire_qemu(m: Machine, guest: Guest, topology: Topology, costing: Costing, io_cpu: int) -> None:
-    qemu, queue = m.qemu, m.virtqueue
-    m.mutex.holder = NOBODY
+def _wire_qemu(m: Machine, guest: Guest, costing: Costing, first_lines_ps: int) -> None:
+    backend, qemu = m.backend, m.qemu
     m.mutex.futex_ps = costing.ps("futex_cycles")
     qemu.drains = int(guest.reads == "drain")
-    qemu.msi_x = int((guest.interrupts or guest.best_interrupts) == "msix")
-    qemu.least_entries = READY_ENTRIES
-    qemu.irq_core = topology.working_core(guest.irq_vcpu)
-    qemu.irq_vector = FIRST_DEVICE_VECTOR + VIRTIO_NAPI
-    copied = costing.ps("copy_line_cycles")
-    crossing = _crossing_ps(topology, costing, io_cpu, topology.irq_cpus)
     qemu.select_ps = costing.ps("select_cycles")
-    qemu.read_ps = costing.ps("tap_read_cycles") + round(2 * crossing)  # the skb's and the frame's first lines
-    qemu.read_line_ps = copied
     qemu.push_ps = costing.ps("qemu_push_cycles")
-    qemu.push_line_ps = copied
-    qemu.inject_ps = costing.ps("inject_cycles")
-    qemu.thread = add_task(m, IO_THREAD, topology.core(io_cpu), 0, IN_SYSTEM, RUNNABLE)
+    qemu.push_line_ps = costing.ps("copy_line_cycles")
+    backend.least_entries = READY_ENTRIES
+    backend.read_ps = costing.ps("tap_read_cycles") + first_lines_ps
+    backend.inject_ps = costing.ps("inject_cycles")
+
+
+def _wire_backend(m: Machine, guest: Guest, topology: Topology, costing: Costing, io_cpu: int) -> None:
+    backend, queue = m.backend, m.virtqueue
+    first_lines_ps = round(2 * _crossing_ps(topology, costing, io_cpu, topology.irq_cpus))  # the skb's and the frame's
+    backend.msi_x = int(guest.kind_of_interrupts == "msix")
+    backend.irq_core = topology.working_core(guest.irq_vcpu)
+    backend.irq_vector = FIRST_DEVICE_VECTOR + VIRTIO_NAPI
+    backend.read_line_ps = costing.ps("copy_line_cycles")
+    if guest.in_user_space:
+        _wire_qemu(m, guest, costing, first_lines_ps)
+    else:
+        backend.least_entries = 1
+        backend.read_ps = costing.ps("vhost_cycles") + first_lines_ps
+        backend.inject_ps = costing.ps("irqfd_cycles")
+    kind = IO_THREAD if guest.in_user_space else VHOST
+    backend.thread = add_task(m, kind, topology.core(io_cpu), 0, IN_SYSTEM, RUNNABLE)
     queue.entries = queue.avail_idx = guest.queue_entries
     queue.used.slots = QUEUE_FRAMES
     m.virtio.posted = guest.queue_entries
-    queue.event_index = int(guest.event_index)
+    queue.event_index = int(guest.has_event_index)
     queue.notify_on_empty = 1
+
+
+def _wire_functions(m: Machine, guest: Guest, topology: Topology, costing: Costing) -> None:
+    posted = guest.kind_of_interrupts == "posted"
+    m.backend.inject_ps = costing.ps("irqfd_cycles")
+    for q, v in enumerate(topology.receiving):
+        vector = m.nic.vectors[q]
+        vector.guest = topology.working_core(v)
+        vector.posted = int(posted)
+        if posted:  # to the processor on which the vCPU runs
+            vector.cpu = topology.core(topology.pins[v])
 
 
 def _wire_vcpus(m: Machine, scenario: Scenario, guest: Guest, topology: Topology, costing: Costing) -> None:
     fill_rules(m.rules[GUEST], generation_of(scenario, costing.params, guest.kernel), guest.hz, cfs_factor(len(guest.vcpus)))
     m.virtual = len(topology.working)
     in_kernel, apic = costing.ps("exit_cycles"), costing.ps("apic_exit_cycles")
+    m.costs.vm_exit_ps = in_kernel
     in_qemu = max(costing.ps("user_exit_cycles") - in_kernel, 1)
     m.memory.page_walk_ps = costing.cycles(costing.params["nested_page_walk_cycles"])
     for v in topology.working:
@@ -91,10 +111,11 @@ def _wire_vcpus(m: Machine, scenario: Scenario, guest: Guest, topology: Topology
         m.cpus[c].carrier = add_task(m, VCPU, topology.core(topology.pins[v]), c, IN_GUEST, RUNNABLE)
         wire_core(m, c, v)
         m.agenda.due_ps[GUEST_TIMERS] = min(m.agenda.due_ps[GUEST_TIMERS], m.cores[c].next_tick_ps)
+        vcpu.virtual_apic = int(guest.kind_of_interrupts == "posted")
         vcpu.stamps_exit = int(guest.clock in EXITING_CLOCKS)
         for reason in range(len(EXIT_REASONS)):
             vcpu.exit_ps[reason] = apic if reason in (EOI, TIMER_WRITE, ICR_WRITE) else in_kernel
-        for reason in (ISR_READ, KICK, CLOCK_READ):
+        for reason in (ISR_READ, KICK, CLOCK_READ) if guest.in_user_space else (CLOCK_READ,):  # else the kick is an ioeventfd's
             vcpu.user_ps[reason] = in_qemu
 
 
@@ -112,9 +133,14 @@ def _wire_driver(m: Machine, guest: Guest, topology: Topology, costing: Costing,
 def wire_guest(
     m: Machine, guest: Guest, scenario: Scenario, topology: Topology, costing: Costing, boot: np.random.Generator
 ) -> None:
-    """Add a guest to a machine. Where its I/O thread is, is drawn at boot."""
+    """Add a guest to a machine. Where the thread behind its tap is, is drawn at boot."""
+    m.mutex.holder = m.backend.thread = NOBODY
+    if guest.is_assigned:
+        _wire_vcpus(m, scenario, guest, topology, costing)
+        _wire_functions(m, guest, topology, costing)
+        return
     io_cpu = topology.io_cpus[int(boot.integers(len(topology.io_cpus)))]
-    _wire_host_side(m, guest, costing)
+    _wire_tap(m, guest, costing)
     _wire_vcpus(m, scenario, guest, topology, costing)
-    _wire_qemu(m, guest, topology, costing, io_cpu)
+    _wire_backend(m, guest, topology, costing, io_cpu)
     _wire_driver(m, guest, topology, costing, io_cpu)

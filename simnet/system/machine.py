@@ -18,6 +18,7 @@ from simnet.kernel.rules import Rules
 from simnet.kernel.tun import Tun
 from simnet.records import Array, Record, many
 from simnet.traffic.switch import Link
+from simnet.virt.backend import Backend
 from simnet.virt.mutex import Mutex
 from simnet.virt.qemu import Qemu
 from simnet.virt.vcpu import Vcpu
@@ -49,6 +50,7 @@ class Machine(Record):
     nic: Nic
     bridge: Bridge
     tun: Tun
+    backend: Backend
     qemu: Qemu
     mutex: Mutex
     virtqueue: Virtqueue

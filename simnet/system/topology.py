@@ -13,7 +13,8 @@ from simnet.scenario.schema import Scenario
 class Topology:
     """CPUs of a host by number. Only the CPUs that a scenario puts work on are simulated, as `used`; the others idle.
 
-    A guest has vCPUs, each pinned to a CPU of the host (`pins`); `io_cpus` are those on which its I/O thread may be at boot. `irq_cpus` belong to the NIC.
+    A guest has vCPUs, each pinned to a CPU of the host (`pins`); `io_cpus` are those on which the thread between tap and guest may be at boot, none if the guest drives
+    the NIC itself. `irq_cpus` belong to the NIC.
     `receiving` and `reading` are the CPUs, the guest's if there is one, that run the receive softirq and the capturing process (None: no process).
     """
 
@@ -30,6 +31,16 @@ class Topology:
     def has_guest(self) -> bool:
         """Is there a guest, which then does the capturing?"""
         return bool(self.pins)
+
+    @property
+    def is_assigned(self) -> bool:
+        """Does a guest drive the NIC?"""
+        return self.has_guest and not self.io_cpus
+
+    @property
+    def polling(self) -> tuple[int, ...]:
+        """CPUs of the host on which the NIC's receive rings are polled: those of its interrupts, or those below the guests that drive it."""
+        return tuple(self.pins[v] for v in self.receiving) if self.is_assigned else self.irq_cpus
 
     @property
     def working(self) -> tuple[int, ...]:
@@ -70,12 +81,15 @@ def topology_of(scenario: Scenario, params: ParameterSet) -> Topology:
     Raises
     ------
     UserError
-        If a vector, a vCPU, the I/O thread or the process is bound to a CPU that does not exist.
+        If a vector, a vCPU, the thread behind the tap or the process is bound to a CPU that does not exist.
     """
     host, nic, guest = params.host, scenario.host.nic, scenario.guest
     cpus = host["sockets"] * host["cores_per_socket"]
     irq_cpus = tuple(nic.irq_cpus) if isinstance(nic.irq_cpus, list) else (nic.irq_cpus,) * nic.queues
-    io_cpus = () if guest is None else tuple(guest.io_cpus) if isinstance(guest.io_cpus, list) else (guest.io_cpus,)
+    if guest is None or guest.is_assigned:
+        io_cpus: tuple[int, ...] = ()
+    else:
+        io_cpus = tuple(guest.io_cpus) if isinstance(guest.io_cpus, list) else (guest.io_cpus,)
     pins = () if guest is None else tuple(guest.vcpus)
     reading = None if scenario.capture.method == "kernel_module" else scenario.capture.cpu
     bound = (
@@ -86,7 +100,8 @@ def topology_of(scenario: Scenario, params: ParameterSet) -> Topology:
     for name, cpu in bound:
         if cpu >= cpus:
             raise scenario.mistake(name, f"there is no CPU {cpu}; {params.name} has CPUs 0 to {cpus - 1}")
-    receiving = tuple(sorted(set(irq_cpus))) if guest is None else (guest.irq_vcpu,)
+    taking = () if guest is None else range(guest.vms) if guest.vms > 1 else (guest.irq_vcpu,)
+    receiving = tuple(taking) or tuple(sorted(set(irq_cpus)))
     topology = Topology(host["sockets"], cpus, host["numbering"] == "interleaved", irq_cpus, receiving, reading, pins, io_cpus)
     if len(topology.used) > MAX_CPUS:
         raise scenario.mistake("host.nic.irq_cpus", f"{len(topology.used)} CPUs have work; at most {MAX_CPUS} can be simulated")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from simnet.hardware.cpu import FIRST_DEVICE_VECTOR
+from simnet.hardware.cpu import FIRST_DEVICE_VECTOR, PHYSICAL
 from simnet.hardware.models import NicModel
 from simnet.hardware.moderation import FIXED, PS_PER_EITR
 from simnet.params.schema import ParameterSet
@@ -42,6 +42,7 @@ def _wire_nic(m: Machine, scenario: Scenario, model: NicModel, topology: Topolog
         queue.posted = descriptors - 1
         vector.cpu = topology.core(topology.irq_cpus[q])
         vector.number = FIRST_DEVICE_VECTOR + q
+        vector.guest = PHYSICAL
         vector.moderation.algorithm = model.moderation if nic.moderation == "adaptive" else FIXED
         eitr = model.first_eitr if nic.moderation == "adaptive" else round(nic.moderation_us * PS_PER_US / PS_PER_EITR)
         vector.moderation.eitr = vector.moderation.eitr_written = eitr

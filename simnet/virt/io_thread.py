@@ -9,32 +9,12 @@ buffers. When it is not, the thread asks the guest to kick and leaves the tap ou
 from __future__ import annotations
 
 from simnet.compiled import cold_jit
-from simnet.hardware.memory import LINE_BYTES
 from simnet.kernel.core import BLOCKED, IN_SYSTEM, IN_USER, NOBODY, Task
 from simnet.kernel.tun import tun_do_read
-from simnet.traffic.frame import Frame, copy_frame, first
-from simnet.units import FCS_BYTES
+from simnet.traffic.frame import copy_frame, first
+from simnet.virt.backend import fill_entry, interrupt_guest, is_ready, lines_of, read_cost
 from simnet.virt.mutex import release, try_acquire
 from simnet.virt.qemu import CALL, COPY, IN_READ, INTERRUPT, PUSH, READ, RETURN, SELECT, HasQemu
-from simnet.virt.vcpu import inject
-from simnet.virt.virtqueue import add_used, available, disable_notifications, enable_notifications, wants_interrupt
-
-
-@cold_jit
-def is_ready(m: HasQemu) -> bool:
-    """virtio_net_can_receive: is there room for 64 KiB? If not, ask the guest to kick when it posts buffers."""
-    queue = m.virtqueue
-    if available(queue) >= m.qemu.least_entries:
-        disable_notifications(queue)
-        return True
-    enable_notifications(queue)
-    return False
-
-
-@cold_jit
-def lines_of(frame: Frame) -> int:
-    """Cache lines of a frame without FCS."""
-    return (frame.frame_bytes - FCS_BYTES + LINE_BYTES - 1) // LINE_BYTES
 
 
 @cold_jit
@@ -49,10 +29,10 @@ def call_select(m: HasQemu, task: Task) -> int:
 @cold_jit
 def finds_nothing(m: HasQemu, i: int) -> bool:
     """Must select() sleep? It then waits for a kick and, if the guest's ring is ready, for the tap."""
-    qemu, tun = m.qemu, m.tun
+    tun = m.tun
     m.tasks[i].phase = RETURN
     polls_tap = is_ready(m)
-    if qemu.told or (polls_tap and tun.readq.filled > 0):
+    if m.backend.told or (polls_tap and tun.readq.filled > 0):
         return False
     tun.reader = i if polls_tap else NOBODY
     return True
@@ -64,7 +44,7 @@ def takes_mutex(m: HasQemu, i: int) -> bool:
     m.tun.reader = NOBODY
     if not try_acquire(m, i):
         return False
-    m.qemu.told = 0
+    m.backend.told = 0
     m.qemu.holds = 0
     m.tasks[i].phase = READ
     return True
@@ -79,7 +59,7 @@ def read_or_release(m: HasQemu, task: Task, now: int) -> int:
         return release(m, task.core, now)
     task.phase = IN_READ
     task.context = IN_SYSTEM
-    return qemu.read_ps + lines_of(first(tun.readq)) * qemu.read_line_ps
+    return read_cost(m, first(tun.readq))
 
 
 @cold_jit
@@ -100,28 +80,14 @@ def copy_to_guest(m: HasQemu, task: Task) -> int:
 
 
 @cold_jit
-def must_interrupt(m: HasQemu, task: Task) -> bool:
-    """The packet is in the used ring. Does the guest want to be told? An INTx line that is up already need not be raised."""
-    qemu = m.qemu
-    add_used(m.virtqueue, qemu.frame)
-    qemu.packets += 1
-    qemu.lines += lines_of(qemu.frame)
-    task.phase = READ
-    if wants_interrupt(m.virtqueue) and (qemu.msi_x or not qemu.isr):
-        task.phase = INTERRUPT
-        task.context = IN_SYSTEM
-        return True
-    return False
-
-
-@cold_jit
-def interrupt(m: HasQemu, task: Task, now: int) -> int:
-    """The ioctl has reached KVM. Returns the cost of waking the vCPU."""
-    qemu = m.qemu
-    task.phase = READ
-    qemu.isr = 1 - qemu.msi_x
-    qemu.interrupts += 1
-    return inject(m, qemu.irq_core, qemu.irq_vector, task.core, now)
+def pushed(m: HasQemu, task: Task) -> int:
+    """The packet is in guest memory. Returns the cost of the ioctl that interrupts the guest, if it wants to hear, or else 0."""
+    if not fill_entry(m, m.qemu.frame):
+        task.phase = READ
+        return 0
+    task.phase = INTERRUPT
+    task.context = IN_SYSTEM
+    return m.backend.inject_ps
 
 
 @cold_jit
@@ -144,8 +110,11 @@ def io_thread_step(m: HasQemu, i: int, now: int) -> int:
         return read_returns(m, task, now)
     if task.phase == COPY:
         return copy_to_guest(m, task)
-    if task.phase == PUSH and must_interrupt(m, task):
-        return m.qemu.inject_ps
+    if task.phase == PUSH:
+        cost = pushed(m, task)
+        if cost > 0:
+            return cost
     if task.phase == INTERRUPT:
-        return interrupt(m, task, now)
+        task.phase = READ
+        return interrupt_guest(m, task.core, now)
     return read_or_release(m, task, now)

@@ -29,12 +29,13 @@ IN_GUEST_MODE, LEFT, WANTS_MUTEX, IN_QEMU = 0, 1, 2, 3
 class Vcpu(Record):
     """One virtual processor, numbered like its core.
 
-    `stamps_exit`: its clock source is an emulated timer, so that a time stamp leaves the guest. `pending`: bits of the exits that the guest's work has caused; `exits` counts them by reason; `exit_ps` and `user_ps` are what each costs in
+    `virtual_apic`: EOIs stay in the guest (APICv). `stamps_exit`: its clock source is an emulated timer, so that a time stamp leaves the guest. `pending`: bits of the exits that the guest's work has caused; `exits` counts them by reason; `exit_ps` and `user_ps` are what each costs in
     the kernel and in QEMU (0: QEMU is not asked); `halted_ps`: time asleep in HLT, up to `halted_since_ps` if it is.
     """
 
     pending: int
     reason: int
+    virtual_apic: int
     stamps_exit: int
     is_halted: int
     halted_since_ps: int
@@ -91,6 +92,7 @@ def complete_exit(m: HasVcpus, i: int, now: int) -> int:
         if m.cpus[virtual].irr or m.cores[virtual].woken:  # kvm_arch_vcpu_runnable
             return 0
         vcpu.is_halted = 1
+        m.cpus[virtual].asleep = 1
         vcpu.halted_since_ps = now
         return BLOCKED
     cost = 0
