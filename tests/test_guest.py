@@ -128,7 +128,10 @@ def test_tap_and_qdisc_hold_a_thousand_packets() -> None:
         ("guest.io_cpus=8", "guest.io_cpus: there is no CPU 8"),
         ("guest.queue_entries=200", "guest.queue_entries: a virtqueue has a power of two, not 200"),
         ("guest.interrupts=msix", "guest.interrupts: kvm-83 has no MSI-X for virtio; qemu-kvm-0.12 is the first backend that has"),
-        ("guest.event_index=true", "guest.event_index: kvm-83 does not offer it; QEMU 0.15 is the first that does"),
+        (
+            "guest.event_index=true",
+            "guest.event_index: kvm-83 does not offer it; vhost-net of Linux 3.0 and QEMU 0.15 are the first that do",
+        ),
         ("guest.backend=vhost", "guest.backend: 'vhost'; allowed: kvm-83, qemu-kvm-0.12, vhost-net, sr-iov"),
         ("guest.kernel=9.9", "guest.kernel: no rule set '9.9'"),
         ("guest.vpcus=[1]", "unknown key 'guest.vpcus'; allowed: vcpus"),

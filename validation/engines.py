@@ -81,14 +81,24 @@ def random_guest(number: int) -> dict[str, Any]:
     """Settings that put the capture of random scenario `number` into a guest."""
     pick = random.Random(-1 - number)
     io_cpus = pick.choice([1, 3, 3, 5, 7, 0, [3, 5, 7]])
+    backend = pick.choice(["kvm-83", "qemu-kvm-0.12", "vhost-net", "sr-iov"])
+    assigned: dict[str, Any] = {
+        "host.nic.queues": 1,
+        "host.nic.irq_cpus": pick.choice([7, 5, 3]),
+        "host.iommu": True,
+        "pretend": True,
+    }
+    interrupts = {"guest.interrupts": pick.choice(["msix", "posted"])}
+    index: dict[str, Any] = {"guest.event_index": pick.choice([True, True, False])}
     return {
+        **{"vhost-net": index, "sr-iov": assigned | interrupts}.get(backend, {}),
         "parameters": "e5520-linux-3.2",
         "guest.vcpus": [1, 3, 5, 7],
         "guest.irq_vcpu": pick.choice([2, 2, 3, 0]),
         "guest.io_cpus": io_cpus,
         "guest.kernel": pick.choice([None, "3.2", "3.2-deferred"]),
         "guest.hz": pick.choice([100, 250, 1000]),
-        "guest.backend": pick.choice(["kvm-83", "qemu-kvm-0.12"]),
+        "guest.backend": backend,
         "guest.reads": pick.choice(["one", "drain"]),
         "guest.queue_entries": pick.choice([32, 64, 256]),
         "guest.clock": pick.choice(["kvm_clock", "kvm_clock", "acpi_pm"]),

@@ -41,6 +41,13 @@ def build_parser() -> argparse.ArgumentParser:
         command.add_argument(
             "--set", action="append", default=[], metavar="PATH=VALUE", help="change a field, such as traffic.frame_bytes=256"
         )
+        command.add_argument(
+            "--pretend",
+            dest="set",
+            action="append_const",
+            const="pretend=true",
+            help="as if the host had hardware that it does not have; results say so",
+        )
 
     listing = commands.add_parser("list", help="built-in scenarios and parameter sets")
     output(listing)
