@@ -25,6 +25,10 @@ METHODS = {
     "vm": ("paper/vm", {}),
     "vm, shared core": ("paper/vm-shared-core", {}),
     "vm, process": ("paper/vm", {"capture.method": "pf_packet", "capture.cpu": 0, "guest.backend": "qemu-kvm-0.12"}),
+    "vhost-net": ("whatif/vhost", {}),
+    "virtual function": ("whatif/sr-iov", {"capture.method": "pf_packet", "traffic.frame_bytes": 1518}),
+    "posted interrupts": ("whatif/sr-iov-posted", {"traffic.source": "poisson", "traffic.offered_kpps": 50}),
+    "eight guests": ("whatif/sr-iov-8", {}),
     "vm, one queue": ("paper/vm", {"guest.one_queue": True, "guest.reads": "drain"}),
 }
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import simnet
-from validation.cells import Progress, Question, run_cells
+from validation.cells import Question
 from validation.claims import NOT_REPRODUCED, REPRODUCED, Row, Verdict, read_rows, without_model
 
 METHODS = ("kernel_module", "pf_packet", "pf_ring")
@@ -198,12 +198,10 @@ def ancs_verdicts(results: Mapping[str, simnet.Result]) -> list[Verdict]:
     return [rate_verdict(row, results[name[:3]]) for name, row in rows.items() if name[:3] in ANCS_ROWS]
 
 
-def run_udp(progress: Progress) -> dict[str, simnet.Result]:
+def udp_questions() -> dict[str, Question]:
     """A UDP receiver on the softirq's CPU and on another one, under the 3.2 rule, which later kernels have again (rows K01, K02)."""
     udp = {"capture.method": "udp", "capture.monitor": "count", "host.kernel": "3.2"}
-    return run_cells(
-        {name: ("paper/bare-metal", {**udp, "capture.cpu": cpu}) for name, cpu in (("same", 7), ("other", 5))}, progress
-    )
+    return {name: ("paper/bare-metal", {**udp, "capture.cpu": cpu}) for name, cpu in (("same", 7), ("other", 5))}
 
 
 def udp_verdicts(udp: Mapping[str, simnet.Result]) -> dict[str, Verdict]:
@@ -220,12 +218,14 @@ def udp_verdicts(udp: Mapping[str, simnet.Result]) -> dict[str, Verdict]:
     }
 
 
-def published_verdicts(ancs: Mapping[str, simnet.Result], udp: Mapping[str, simnet.Result]) -> list[Verdict]:
-    """Verdicts on all published rows; most need hardware that is not modelled yet."""
+def published_verdicts(
+    ancs: Mapping[str, simnet.Result], udp: Mapping[str, simnet.Result], about_backends: Callable[[Row], Verdict | None]
+) -> list[Verdict]:
+    """Verdicts on all published rows; most need hardware that is not modelled yet. `about_backends` judges those about vhost-net and virtual functions."""
     modelled = {verdict.row.id: verdict for verdict in ancs_verdicts(ancs)} | udp_verdicts(udp)
     verdicts = []
     for row in read_rows("published"):
-        verdict = modelled.get(row.id) or without_model(row)
+        verdict = modelled.get(row.id) or about_backends(row) or without_model(row)
         assert verdict is not None
         verdicts.append(verdict)
     return verdicts

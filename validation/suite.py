@@ -14,6 +14,8 @@ from simnet.files import prepare, write_json, write_text
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from validation.cells import Question
+
 Progress = Callable[[str, float], None]
 Outcome = tuple[str, list[dict[str, Any]], bool]
 """What a check prints for people, its rows for programs, and whether it passed."""
@@ -43,7 +45,8 @@ def _engines(progress: Progress, out: Path | None, scenarios: int | None) -> Out
 
 
 def _paper(progress: Progress, out: Path | None, scenarios: int | None) -> Outcome:
-    from validation.cells import Question, run_all
+    from validation.backends import backend_questions, backend_verdict
+    from validation.cells import run_all
     from validation.claims import table
     from validation.figures import draw_figures
     from validation.paper import (
@@ -63,10 +66,12 @@ def _paper(progress: Progress, out: Path | None, scenarios: int | None) -> Outco
         "vm": vm_questions(),
         "ancs": ancs_questions(),
         "alternatives": alternative_questions(),
+        "backends": backend_questions(),
     }
     found = run_all(groups, progress)
     cells, vm = found["cells"], found["vm"]
-    verdicts, earlier = paper_verdicts(cells, lambda row: vm_verdict(row, vm)), ancs_verdicts(found["ancs"])
+    verdicts = paper_verdicts(cells, lambda row: vm_verdict(row, vm) or backend_verdict(row, found["backends"]))
+    earlier = ancs_verdicts(found["ancs"])
     text = "\n\n".join(
         (
             paper_tables(),
@@ -85,12 +90,15 @@ def _paper(progress: Progress, out: Path | None, scenarios: int | None) -> Outco
 
 
 def _published(progress: Progress, out: Path | None, scenarios: int | None) -> Outcome:
-    from validation.cells import run_cells
+    from validation.backends import backend_questions, backend_verdict
+    from validation.cells import run_all
     from validation.claims import table
-    from validation.paper import ancs_questions, published_verdicts, run_udp
+    from validation.paper import ancs_questions, published_verdicts, udp_questions
 
     del out, scenarios
-    verdicts = published_verdicts(run_cells(ancs_questions(), progress), run_udp(progress))
+    groups: dict[str, Mapping[Any, Question]] = {"ancs": ancs_questions(), "udp": udp_questions(), "backends": backend_questions()}
+    found = run_all(groups, progress)
+    verdicts = published_verdicts(found["ancs"], found["udp"], lambda row: backend_verdict(row, found["backends"]))
     passed = not any(verdict.unexpected for verdict in verdicts)
     return table("published measurements", verdicts), [verdict.as_json() for verdict in verdicts], passed
 

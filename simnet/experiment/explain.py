@@ -63,7 +63,7 @@ def explain_question(question: Question, *, quick: bool = False, progress: Progr
     notes = [*question.compared(result, metadata.version("simnet-rx")), *question.notes]
     if len(io_cpus) > 1:
         notes.append(
-            f"the thread behind the tap is on another CPU in each replication ({sorted(io_cpus)}); the bottleneck is named for cpu{io_cpu}."
+            f"{topology_of(scenario, params).mover} is on another CPU in each replication ({sorted(io_cpus)}); the bottleneck is named for cpu{io_cpu}."
         )
     found = None if quick else sensitivity(scenario, params, result, window_of(result, seed, packets), progress)
     if found is None and not quick:

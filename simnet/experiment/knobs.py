@@ -55,10 +55,9 @@ def _guest(scenario: Scenario, topology: Topology) -> Iterator[Question]:
     guest = scenario.guest
     if guest is None:
         return
-    thread = "QEMU's I/O thread" if guest.in_user_space else "vhost's worker"
     if len(topology.io_cpus) == 1:
         for cpu in _free(topology, topology.io_cpus[0]):
-            yield f"{thread} on {_where(topology, cpu, topology.io_cpus[0])}", {"guest.io_cpus": cpu}
+            yield f"{topology.mover} on {_where(topology, cpu, topology.io_cpus[0])}", {"guest.io_cpus": cpu}
     taken = {*topology.irq_cpus, *topology.io_cpus, topology.pins[guest.irq_vcpu]}
     for v in [v for v, pin in enumerate(topology.pins) if pin not in taken][:1]:
         with_it = {"capture.cpu": v} if scenario.capture.cpu == guest.irq_vcpu else {}

@@ -66,5 +66,11 @@ GENERATIONS = {
             "hypothesis: the 3.2 rules, but irq_exit leaves softirqs to a runnable ksoftirqd as commit 4cd13c21b207 (4.9) has it",
             defers_to_ksoftirqd=True,
         ),
+        Generation(
+            "4.8",
+            "kernel/softirq.c (2 ms and ten rounds, need_resched left out), net/core/dev.c, kernel/sched of Linux 4.8; no halt polling",
+            softirq_limit_ms=2.0,
+            queues_wakeups=False,
+        ),
     )
 }

@@ -79,7 +79,7 @@ def _tenants(cpu: int, topology: Topology, io_cpu: int | None) -> tuple[str, str
     """Whose system calls and user code, and which vCPUs, a CPU runs."""
     calls = []
     if cpu == io_cpu:
-        calls.append("the thread behind the tap")
+        calls.append(topology.mover)
     if not topology.has_guest and cpu == topology.reading:
         calls.append("the capturing process")
     vcpus = [f"vCPU {v}" for v in topology.working if topology.has_guest and topology.carrier(v) == cpu]
@@ -109,7 +109,7 @@ def _core_text(cpu: int, busy: float, shares: dict[str, float], words: list[str]
     return f"cpu{cpu} is busy {busy:.1%} of the time: {', '.join(ordered)}"
 
 
-def _waiting_text(result: Result, place: str, cpu: int, busy: float) -> str:
+def _waiting_text(result: Result, place: str, cpu: int, busy: float, mover: str) -> str:
     """What a taker that is not busy waits for."""
     rates = result.rates
     contended, kicks = rates.get("mutex_contended", 0.0), rates.get("kicks", 0.0)
@@ -117,7 +117,7 @@ def _waiting_text(result: Result, place: str, cpu: int, busy: float) -> str:
     if place in TAP:
         awaited = [mutex] if contended > 1 else []
         awaited += [f"room in the virtqueue, for which the guest kicks {kicks:,.0f} times a second"] if kicks > 1 else []
-        return "the thread behind the tap waits for " + " and ".join(awaited) if awaited else "packets come in bursts"
+        return f"{mover} waits for " + " and ".join(awaited) if awaited else "packets come in bursts"
     if place in NIC:
         return "the ring overflows in bursts, while the core sleeps, changes tasks or waits for moderation"
     kept = [v for v in result.vcpus if v.cpu == cpu and v.shares["stolen"] > 0.5]
@@ -170,7 +170,7 @@ def _at(place: str, lost: float, cpu: int, result: Result, topology: Topology, i
     core = _core_text(cpu, busy, shares, [in_words(name, cpu, topology, io_cpu) for name in shares])
     if limits:
         return Bottleneck("core", place, cpu, busy, context, share, f"{core}; {_flow(place, lost)}, so this core limits.")
-    text = f"No core limits: {_flow(place, lost)}, but {core}; {_waiting_text(result, place, cpu, busy)}."
+    text = f"No core limits: {_flow(place, lost)}, but {core}; {_waiting_text(result, place, cpu, busy, topology.mover)}."
     return Bottleneck("wait", place, cpu, busy, context, share, text)
 
 

@@ -202,6 +202,11 @@ class Guest(Section):
         return self.backend in ("kvm-83", "qemu-kvm-0.12")
 
     @property
+    def mover(self) -> str:
+        """What the thread between tap and guest is called."""
+        return "QEMU's I/O thread" if self.in_user_space else "vhost's worker"
+
+    @property
     def kind_of_interrupts(self) -> str:
         """The kind that is used."""
         return self.interrupts or INTERRUPTS[self.backend][0]

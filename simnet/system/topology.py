@@ -13,7 +13,7 @@ from simnet.scenario.schema import Scenario
 class Topology:
     """CPUs of a host by number. Only the CPUs that a scenario puts work on are simulated, as `used`; the others idle.
 
-    A guest has vCPUs, each pinned to a CPU of the host (`pins`); `io_cpus` are those on which the thread between tap and guest may be at boot, none if the guest drives
+    A guest has vCPUs, each pinned to a CPU of the host (`pins`); `io_cpus` are those on which the thread between tap and guest, its `mover`, may be at boot, none if the guest drives
     the NIC itself. `irq_cpus` belong to the NIC.
     `receiving` and `reading` are the CPUs, the guest's if there is one, that run the receive softirq and the capturing process (None: no process).
     """
@@ -26,6 +26,7 @@ class Topology:
     reading: int | None
     pins: tuple[int, ...] = ()
     io_cpus: tuple[int, ...] = ()
+    mover: str = ""
 
     @property
     def has_guest(self) -> bool:
@@ -102,7 +103,10 @@ def topology_of(scenario: Scenario, params: ParameterSet) -> Topology:
             raise scenario.mistake(name, f"there is no CPU {cpu}; {params.name} has CPUs 0 to {cpus - 1}")
     taking = () if guest is None else range(guest.vms) if guest.vms > 1 else (guest.irq_vcpu,)
     receiving = tuple(taking) or tuple(sorted(set(irq_cpus)))
-    topology = Topology(host["sockets"], cpus, host["numbering"] == "interleaved", irq_cpus, receiving, reading, pins, io_cpus)
+    mover = guest.mover if guest is not None and io_cpus else ""
+    topology = Topology(
+        host["sockets"], cpus, host["numbering"] == "interleaved", irq_cpus, receiving, reading, pins, io_cpus, mover
+    )
     if len(topology.used) > MAX_CPUS:
         raise scenario.mistake("host.nic.irq_cpus", f"{len(topology.used)} CPUs have work; at most {MAX_CPUS} can be simulated")
     return topology
