@@ -16,7 +16,6 @@ from simnet.experiment.replicate import Ensemble, Progress, Window, replicate_si
 from simnet.experiment.run import places_of, summarise
 from simnet.params.schema import ParameterSet
 from simnet.results.comparison import Changed, Comparison, Difference, Loss
-from simnet.results.explanation import Explanation
 from simnet.results.places import Place
 from simnet.results.statistics import Estimate, controlled_interval, t_interval
 from simnet.scenario.schema import Scenario
@@ -157,7 +156,7 @@ def compare(
         traffic = tuple(changed_fields(traffics[0], traffics[i]))
         fields = tuple(changed_fields(_fields(given[0]), _fields(given[i])))
         differences.append(_difference(i, runs, places, fields, traffic))
-    notes += _notes(labels, differences, explanations)
+    notes += [f"{label}: {note}" for label, explanation in zip(labels, explanations, strict=True) for note in explanation.notes]
     return Comparison(labels, explanations, _losses(runs, places), differences, notes)
 
 
@@ -216,17 +215,3 @@ def _difference(
         captured=take(first, other, "captured", "captured"),
         dropped=dropped,
     )
-
-
-def _notes(labels: Sequence[str], differences: Sequence[Difference], explanations: Sequence[Explanation]) -> list[str]:
-    """What a reader should know about the differences."""
-    notes = []
-    for difference in differences:
-        if difference.traffic:
-            fields = ", ".join(changed.field for changed in difference.traffic)
-            notes.append(
-                f"{labels[difference.scenario]} has other traffic than {labels[0]} ({fields}): other packets, so its differences are not paired."
-            )
-    for label, explanation in zip(labels, explanations, strict=True):
-        notes += [f"{label}: {note}" for note in explanation.notes]
-    return notes

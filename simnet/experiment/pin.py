@@ -10,14 +10,14 @@ from simnet.compiled import mark_compiled
 from simnet.experiment.compare import Measured, paired_difference
 from simnet.experiment.placements import placements
 from simnet.experiment.plan import side_by_side
-from simnet.experiment.replicate import Ensemble, Progress, Rule, Windows, replicate_side_by_side
+from simnet.experiment.replicate import Ensemble, Progress, Rule, Windows, replicate_by
 from simnet.experiment.run import summarise
 from simnet.results.ranking import Ranked, Ranking, surely_less
 from simnet.results.statistics import Estimate
 from simnet.scenario.schema import Scenario
 from simnet.system.choices import read_capture, resolve
 
-COARSER = 5
+COARSER = 2
 """The first look at a placement is this many times shorter than a run's; most are then out of the question."""
 
 
@@ -88,7 +88,7 @@ def pin(scenario: Scenario, *, seed: int = 1, workers: int | None = None, progre
     plan = side_by_side(ensemble.plan for ensemble in ensembles)
     coarse = plan if plan.period_ps else replace(plan, pilot_ps=plan.pilot_ps // COARSER)
     own = next(i for i, placement in enumerate(found) if placement.yours)
-    windows = replicate_side_by_side(ensembles, coarse, leaders(ensembles, own, scenario.measure.precision))
+    windows = replicate_by(ensembles, coarse, leaders(ensembles, own, scenario.measure.precision), patient=False)
     mark_compiled()
     measured = [Measured(e, w) for e, w in zip(ensembles, windows, strict=True)]
     order = sorted(range(len(found)), key=lambda i: -_captured(measured[i]))

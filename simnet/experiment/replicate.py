@@ -197,8 +197,11 @@ def follow_replay(ensemble: Ensemble) -> Window:
     return Window(0, end, "replay_end", pilot, later)
 
 
-def find_warmup(ensembles: Sequence[Ensemble], plan: Plan) -> tuple[list[int], int]:
-    """Run a pilot, twice as long each time, until MSER-5 finds the end of every warm-up in its first half. Returns its samples and the last end."""
+def find_warmup(ensembles: Sequence[Ensemble], plan: Plan, patient: bool) -> tuple[list[int], int]:
+    """Run a pilot, twice as long each time, until MSER-5 finds the end of every warm-up in its first half. Returns its samples and the last end.
+
+    Who is not `patient` runs it once; where a warm-up does not end in its first half, that half is dropped.
+    """
     pilot_ps = plan.pilot_ps
     given = ensembles[0].scenario.measure.warmup_s
     if given is not None:
@@ -211,16 +214,16 @@ def find_warmup(ensembles: Sequence[Ensemble], plan: Plan) -> tuple[list[int], i
             return times, start
         advance(ensembles, "pilot", times, starts=times[4 : len(times) // 2 : 5])  # where MSER-5 may cut
         cut = max(mser5(ensemble.mean_series()) for ensemble in ensembles)
-        if cut < len(times) // 2 or 2 * pilot_ps > plan.limit_ps or plan.period_ps:
+        if not patient or cut < len(times) // 2 or 2 * pilot_ps > plan.limit_ps or plan.period_ps:
             return times, times[cut - 1] if cut else 0
         for ensemble in ensembles:
             ensemble.start_over()
         pilot_ps *= 2
 
 
-def follow_adaptive_protocol(ensembles: Sequence[Ensemble], plan: Plan, going_on: Rule) -> list[Window]:
+def follow_adaptive_protocol(ensembles: Sequence[Ensemble], plan: Plan, going_on: Rule, patient: bool) -> list[Window]:
     """Pilot, warm-up, then longer windows for those that the rule names, until it names none or the limit is reached."""
-    pilot, start = find_warmup(ensembles, plan)
+    pilot, start = find_warmup(ensembles, plan, patient)
     end = start + plan.period_ps if plan.period_ps else pilot[-1]
     going: Collection[int] = range(len(ensembles))
     windows = [Window(start, end, "precision", pilot)] * len(ensembles)
@@ -248,17 +251,8 @@ def replicate(ensemble: Ensemble) -> Window:
     return replicate_side_by_side([ensemble])[0]
 
 
-def replicate_side_by_side(ensembles: Sequence[Ensemble], plan: Plan | None = None, going_on: Rule | None = None) -> list[Window]:
-    """Run ensembles whose scenarios have the same traffic and are measured in the same way.
-
-    Parameters
-    ----------
-    ensembles
-        At least one.
-    plan
-        Pilot, limit and period under the adaptive protocol; if not given, what is enough for each of them.
-    going_on
-        Which of them need longer windows; if not given, those whose captured rate is not known precisely enough.
+def replicate_side_by_side(ensembles: Sequence[Ensemble]) -> list[Window]:
+    """Run ensembles whose scenarios have the same traffic and are measured in the same way, each until its captured rate is known.
 
     Returns
     -------
@@ -269,6 +263,11 @@ def replicate_side_by_side(ensembles: Sequence[Ensemble], plan: Plan | None = No
     def unknown(windows: Windows) -> list[int]:
         return [i for i, window in enumerate(windows) if not ensembles[i].is_known(window)]
 
+    return replicate_by(ensembles, side_by_side(e.plan for e in ensembles), unknown)
+
+
+def replicate_by(ensembles: Sequence[Ensemble], plan: Plan, going_on: Rule, patient: bool = True) -> list[Window]:
+    """The same by another plan and another rule under the adaptive protocol (see `find_warmup` for `patient`)."""
     with ExitStack() as stack:
         for ensemble in ensembles:
             stack.enter_context(ensemble.running())
@@ -277,4 +276,4 @@ def replicate_side_by_side(ensembles: Sequence[Ensemble], plan: Plan | None = No
             return [follow_replay(ensemble) for ensemble in ensembles]
         if first.scenario.measure.protocol == "paper":
             return [follow_paper_protocol(ensemble) for ensemble in ensembles]
-        return follow_adaptive_protocol(ensembles, plan or side_by_side(e.plan for e in ensembles), going_on or unknown)
+        return follow_adaptive_protocol(ensembles, plan, going_on, patient)

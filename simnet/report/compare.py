@@ -1,23 +1,16 @@
-"""A comparison as tables for people, and as one picture."""
+"""A comparison as tables for people."""
 
 from __future__ import annotations
 
 import json
 import textwrap
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
-
-import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from simnet.kernel.core import CONTEXTS
 from simnet.report.explain import stage_title
-from simnet.report.plots import COLOURS
 from simnet.report.text import number, with_interval
 from simnet.results.comparison import Changed, Comparison, Difference
-from simnet.results.explanation import StageCost
 from simnet.results.result import Result
 from simnet.results.statistics import Estimate
 
@@ -27,8 +20,6 @@ SHOWN_SHARE = 0.005
 TELLING = 3
 """Stages that are named as the reason for other cycles a packet."""
 MOST_LETTERS = 60
-MOST_STAGES = 12
-"""Stages in the picture."""
 
 
 def letter(scenario: int) -> str:
@@ -41,7 +32,8 @@ def signed(value: float) -> str:
     return ("+" if value > 0 else "") + number(value)
 
 
-def _with_interval(estimate: Estimate) -> str:
+def signed_interval(estimate: Estimate) -> str:
+    """A difference with its sign and the half width of its interval."""
     return signed(estimate.mean) + ("" if estimate.ci95 is None else f" ± {number(estimate.ci95)}")
 
 
@@ -101,7 +93,7 @@ def _rate_lines(comparison: Comparison) -> list[str]:
     lines = [
         _line(
             name,
-            [with_interval(e) for e in own] + [_with_interval(e) for e in changes],
+            [with_interval(e) for e in own] + [signed_interval(e) for e in changes],
         )
         for name, own, changes in (
             ("offered", [r.offered.kpps for r in results], [d.offered for d in differences]),
@@ -111,7 +103,7 @@ def _rate_lines(comparison: Comparison) -> list[str]:
     for loss in comparison.losses:
         if any(estimate is not None and estimate.mean for estimate in loss.kpps):
             own = ["-" if estimate is None else with_interval(estimate) for estimate in loss.kpps]
-            changes = [_with_interval(d.dropped[loss.place]) if loss.place in d.dropped else "-" for d in differences]
+            changes = [signed_interval(d.dropped[loss.place]) if loss.place in d.dropped else "-" for d in differences]
             lines.append(_line(f"lost: {loss.place.replace('_', ' ')}", own + changes, loss.counter))
     return lines
 
@@ -136,7 +128,8 @@ def _core_lines(comparison: Comparison) -> list[str]:
     return [*lines, _line("busy, in cores", cells)]
 
 
-def _has_guest(comparison: Comparison) -> bool:
+def has_guest(comparison: Comparison) -> bool:
+    """Does any of the scenarios have a guest?"""
     return any(explanation.result.vcpus for explanation in comparison.explanations)
 
 
@@ -150,12 +143,12 @@ def _signed(value: float | None) -> str:
 
 def _stage_lines(comparison: Comparison) -> list[str]:
     """Cycles of all cores for each captured packet."""
-    has_guest, lines = _has_guest(comparison), []
+    guest, lines = has_guest(comparison), []
     for row in comparison.stages():
         if max(stage.share for stage in row) >= SHOWN_SHARE:
             cells = ["-" if stage.cycles is None else number(stage.cycles) for stage in row]
             cells += [_signed(_less(row[d.scenario].cycles, row[0].cycles)) for d in comparison.differences]
-            lines.append(_line(stage_title(row[0], has_guest), cells))
+            lines.append(_line(stage_title(row[0], guest), cells))
     busy = [explanation.busy_cycles() for explanation in comparison.explanations]
     cells = ["-" if cycles is None else number(cycles) for cycles in busy]
     cells += [_signed(_less(busy[d.scenario], busy[0])) for d in comparison.differences]
@@ -168,14 +161,14 @@ def _answer(comparison: Comparison, difference: Difference) -> str:
     relative = f" ({difference.captured.mean / first:+.1%})" if first else ""
     gained = difference.captured
     told = gained.ci95 is not None and abs(gained.mean) > gained.ci95
-    captured = f"{letter(i)} captures {_with_interval(gained)} kpps{relative}" + (
+    captured = f"{letter(i)} captures {signed_interval(gained)} kpps{relative}" + (
         "" if told else ": no difference that can be told"
     )
     before, after = (comparison.explanations[k].busy_cycles() for k in (0, i))
     if before is None or after is None:
         return f"{captured}."
     moved = [
-        (stage_title(row[0], _has_guest(comparison)), _less(row[i].cycles, row[0].cycles) or 0.0) for row in comparison.stages()
+        (stage_title(row[0], has_guest(comparison)), _less(row[i].cycles, row[0].cycles) or 0.0) for row in comparison.stages()
     ]
     most = sorted((move for move in moved if abs(move[1]) >= 0.01 * before), key=lambda move: -abs(move[1]))[:TELLING]
     reasons = f", most of it in {', '.join(f'{title} ({signed(cycles)})' for title, cycles in most)}" if most else ""
@@ -207,87 +200,3 @@ def comparison_text(comparison: Comparison) -> str:
             *(["", *comparison.notes] if comparison.notes else []),
         ]
     )
-
-
-def _plot_captured(comparison: Comparison, axes: Axes) -> None:
-    """Captured rates, with the difference to the first."""
-    rates = [explanation.result.captured.kpps for explanation in comparison.explanations]
-    positions = range(len(rates))
-    axes.bar(positions, [r.mean for r in rates], yerr=[r.ci95 or 0.0 for r in rates], color="#2166ac", capsize=4)
-    for d in comparison.differences:
-        axes.annotate(_with_interval(d.captured), (d.scenario, rates[d.scenario].mean), ha="center", va="bottom", fontsize="small")
-    axes.set_xticks(positions, [letter(i) for i in positions])
-    axes.margins(y=0.15)
-    axes.set(ylabel="kpps captured", title="Captured, and difference to A")
-
-
-def _plot_packets(comparison: Comparison, axes: Axes) -> None:
-    """Where the offered packets went."""
-    results = [explanation.result for explanation in comparison.explanations]
-    places = [loss.place for loss in comparison.losses]
-    counts = [{d.place: d.packets for d in r.packets.dropped} for r in results]
-    parts = {
-        "captured": [r.packets.captured for r in results],
-        **{place.replace("_", " "): [c.get(place, 0) for c in counts] for place in places},
-        "in flight": [r.packets.in_flight for r in results],
-    }
-    left = np.zeros(len(results))
-    shades = ["#2166ac", *("#b2182b", "#ef8a62", "#fddbc7", "#762a83", "#c2a5cf", "#999999") * 3]
-    for (name, packets), colour in zip(parts.items(), shades, strict=False):
-        shares = np.array(packets) / np.maximum([r.packets.offered for r in results], 1)
-        if shares.any():
-            axes.barh([letter(i) for i in range(len(results))], shares, left=left, color=colour, label=name)
-        left += shares
-    axes.invert_yaxis()
-    axes.set(xlabel="share of offered packets", title="Where the packets went", xlim=(0, 1))
-    axes.legend(fontsize="x-small", loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=4)
-
-
-def _plot_cores(comparison: Comparison, axes: Axes) -> None:
-    """Time of each CPU that has work in some scenario, one bar a scenario."""
-    results = [explanation.result for explanation in comparison.explanations]
-    shares = [{core.cpu: core.shares for core in result.cores} for result in results]
-    cpus = sorted({cpu for own in shares for cpu, contexts in own.items() if contexts["idle"] < 1 - SHOWN_SHARE})
-    bars = [(cpu, i) for cpu in cpus for i in range(len(results))]
-    names = [f"cpu{cpu} {letter(i)}" for cpu, i in bars]
-    left = np.zeros(len(bars))
-    for context in CONTEXTS:
-        values = np.array([shares[i][cpu][context] if cpu in shares[i] else float(context == "idle") for cpu, i in bars])
-        if values.any():
-            axes.barh(names, values, left=left, color=COLOURS[context], label=context)
-        left += values
-    axes.invert_yaxis()
-    axes.set(xlabel="share of time", title="Where the time went", xlim=(0, 1))
-    axes.legend(fontsize="x-small", loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=4)
-
-
-def _plot_stages(comparison: Comparison, axes: Axes) -> None:
-    """Cycles for each captured packet, the largest stages."""
-
-    def largest(row: tuple[StageCost, ...]) -> float:
-        return max(stage.cycles or 0.0 for stage in row)
-
-    rows = comparison.stages()
-    shown = sorted(rows, key=largest, reverse=True)[:MOST_STAGES]
-    rows = [row for row in rows if row in shown]
-    height = 0.8 / len(comparison.labels)
-    palette = ("#2166ac", "#ef8a62", "#5aae61", "#762a83", "#999999")
-    for i in range(len(comparison.labels)):
-        positions = np.arange(len(rows)) + (i - (len(comparison.labels) - 1) / 2) * height
-        cycles = [row[i].cycles or 0.0 for row in rows]
-        axes.barh(positions, cycles, height=height, color=palette[i % len(palette)], label=letter(i))
-    axes.set_yticks(range(len(rows)), [stage_title(row[0], _has_guest(comparison)) for row in rows], fontsize="small")
-    axes.invert_yaxis()
-    axes.set(xlabel="cycles of all cores", title="Cycles for each captured packet, by stage")
-    axes.legend(fontsize="small")
-
-
-def write_comparison_plot(comparison: Comparison, file: Path) -> None:
-    """Write the picture as a PNG: rates, packets, time and cycles."""
-    figure = Figure(figsize=(13, 10), layout="constrained")
-    panels = figure.subplots(2, 2)
-    for draw, axes in zip((_plot_captured, _plot_packets, _plot_cores, _plot_stages), panels.flat, strict=True):
-        draw(comparison, axes)
-    legend = "   ".join(f"{letter(i)}: {label}" for i, label in enumerate(comparison.labels))
-    figure.suptitle(textwrap.fill(legend, 150), fontsize="small")
-    figure.savefig(file, dpi=110, format="png")

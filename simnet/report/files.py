@@ -35,7 +35,7 @@ def write_comparison(comparison: Comparison, directory: Path) -> None:
     UserError
         If one cannot be written; what was already written stays.
     """
-    from simnet.report.compare import write_comparison_plot
+    from simnet.report.comparison_plot import write_comparison_plot
 
     write_json(directory / "comparison.json", comparison.as_json())
     write_whole(directory / "comparison.png", lambda file: write_comparison_plot(comparison, file))

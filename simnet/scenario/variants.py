@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
+from simnet.errors import UserError
 from simnet.scenario.loading import Change, build, setting, stack
 from simnet.scenario.schema import Scenario
 
@@ -16,8 +17,14 @@ _NEXT_CHANGE = re.compile(rf",\s*(?={_PATH})")
 
 def split_variant(text: str) -> tuple[str, list[str]]:
     """The name and the changes 'path=value' of `NAME:PATH=VALUE,PATH=VALUE`."""
+    if text.startswith(":"):
+        return "", _NEXT_CHANGE.split(text[1:])
     found = _WITH_CHANGES.fullmatch(text)
     return (text, []) if found is None else (found[1], _NEXT_CHANGE.split(found[2]))
+
+
+def _change(text: str, label: str) -> Change:
+    return Change(*setting(text, label), label)
 
 
 def load_variants(texts: Sequence[str], sets: Iterable[str] = ()) -> list[tuple[str, Scenario]]:
@@ -41,14 +48,16 @@ def load_variants(texts: Sequence[str], sets: Iterable[str] = ()) -> list[tuple[
     UserError
         As `simnet.load` does.
     """
-    common = [Change(*setting(text), f"--set {text}") for text in sets]
+    common = [_change(text, f"--set {text}") for text in sets]
     first_name, first_changes = split_variant(texts[0])
+    if not first_name:
+        raise UserError(f"{texts[0]}: the first scenario needs a name; only those after it may leave it out")
     loaded = []
-    for number, text in enumerate(texts):
+    for text in texts:
         name, changes = split_variant(text)
-        if not name and number:
+        if not name:
             name, changes = first_name, [*first_changes, *changes]
-        own = [Change(*setting(change, label), label) for change in changes if (label := f"{name}:{change}")]
+        own = [_change(change, f"{name}:{change}") for change in changes]
         label = f"{name}:{','.join(changes)}" if changes else name
         loaded.append((label, build(stack(name), name, [*common, *own])))
     return loaded
