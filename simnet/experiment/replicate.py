@@ -181,20 +181,21 @@ def follow_paper_protocol(ensemble: Ensemble) -> Window:
     return Window(start, times[-1 - PAPER_DROPPED], "paper_protocol", times)
 
 
-def follow_replay(ensemble: Ensemble) -> Window:
-    """The whole capture file, and what is then still in flight."""
-    simulation = ensemble.members[0].simulation
+def follow_replay(ensembles: Sequence[Ensemble]) -> list[Window]:
+    """The whole capture file, and what is then still in flight in any of them."""
+    simulation = ensembles[0].members[0].simulation
     assert simulation is not None
     assert simulation.replay_ends_ps is not None
     end = simulation.replay_ends_ps + DRAIN_STEP_PS
     pilot = Plan(end, end, 0).pilot_times()
-    ensemble.advance("replay", pilot)
+    advance(ensembles, "replay", pilot)
     later: list[int] = []
-    while end < simulation.replay_ends_ps + DRAIN_LIMIT_PS and any(int(member.rows[-1].in_flight) for member in ensemble.members):
+    members = [member for ensemble in ensembles for member in ensemble.members]
+    while end < simulation.replay_ends_ps + DRAIN_LIMIT_PS and any(int(member.rows[-1].in_flight) for member in members):
         end += DRAIN_STEP_PS
         later.append(end)
-        ensemble.advance("draining", pilot, later)
-    return Window(0, end, "replay_end", pilot, later)
+        advance(ensembles, "draining", pilot, later)
+    return [Window(0, end, "replay_end", pilot, later)] * len(ensembles)
 
 
 def find_warmup(ensembles: Sequence[Ensemble], plan: Plan, patient: bool) -> tuple[list[int], int]:
@@ -273,7 +274,7 @@ def replicate_by(ensembles: Sequence[Ensemble], plan: Plan, going_on: Rule, pati
             stack.enter_context(ensemble.running())
         first = ensembles[0]
         if first.packets is not None and not first.scenario.traffic.loop:
-            return [follow_replay(ensemble) for ensemble in ensembles]
+            return follow_replay(ensembles)
         if first.scenario.measure.protocol == "paper":
             return [follow_paper_protocol(ensemble) for ensemble in ensembles]
         return follow_adaptive_protocol(ensembles, plan, going_on, patient)
