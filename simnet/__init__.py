@@ -18,13 +18,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from simnet.errors import UserError
+    from simnet.experiment.compare import compare
     from simnet.experiment.explain import explain
+    from simnet.experiment.pin import pin
     from simnet.experiment.plan import expected_seconds
     from simnet.experiment.run import run
     from simnet.experiment.sweep import Sweep, sweep
     from simnet.params.schema import ParameterSet, built_in_sets, parameter_set
+    from simnet.results.comparison import Comparison
     from simnet.results.explanation import Explanation
     from simnet.results.frames import cores_frame, drops_frame, samples_frame
+    from simnet.results.ranking import Ranking
     from simnet.results.result import Result
     from simnet.results.statistics import Estimate
     from simnet.scenario.loading import built_in_designs, built_in_scenarios, load
@@ -32,9 +36,13 @@ if TYPE_CHECKING:
 
 _WHERE = {
     "UserError": "simnet.errors",
+    "compare": "simnet.experiment.compare",
+    "Comparison": "simnet.results.comparison",
     "explain": "simnet.experiment.explain",
     "Explanation": "simnet.results.explanation",
     "expected_seconds": "simnet.experiment.plan",
+    "pin": "simnet.experiment.pin",
+    "Ranking": "simnet.results.ranking",
     "run": "simnet.experiment.run",
     "Sweep": "simnet.experiment.sweep",
     "sweep": "simnet.experiment.sweep",
@@ -53,9 +61,11 @@ _WHERE = {
 }
 
 __all__ = [
+    "Comparison",
     "Estimate",
     "Explanation",
     "ParameterSet",
+    "Ranking",
     "Result",
     "Scenario",
     "Sweep",
@@ -63,12 +73,14 @@ __all__ = [
     "built_in_designs",
     "built_in_scenarios",
     "built_in_sets",
+    "compare",
     "cores_frame",
     "drops_frame",
     "expected_seconds",
     "explain",
     "load",
     "parameter_set",
+    "pin",
     "run",
     "samples_frame",
     "sweep",

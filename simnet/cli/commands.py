@@ -221,3 +221,51 @@ def validate_command(options: Namespace) -> int:
         out=Path(options.out) if options.out else None,
         scenarios=options.scenarios,
     )
+
+
+def compare_command(options: Namespace) -> int:
+    """The same packets through several scenarios."""
+    from simnet.scenario.variants import load_variants
+
+    labels, scenarios = zip(*load_variants(options.scenarios, options.set), strict=True)
+    out = Path(options.out) if options.out else None
+    if out is not None:
+        from simnet.files import prepare
+
+        prepare(out)
+    from simnet.experiment.compare import compare
+
+    with _progress("comparison") as progress:
+        comparison = compare(scenarios, labels=labels, seed=options.seed, progress=progress)
+    if options.json:
+        _print_json(comparison.as_json())
+    else:
+        from simnet.report.compare import comparison_text
+
+        print(comparison_text(comparison))
+    if out is not None:
+        sys.stdout.flush()
+        from simnet.report.files import write_comparison
+
+        write_comparison(comparison, out)
+    return 0
+
+
+def pin_command(options: Namespace) -> int:
+    """Placements over the CPUs, ranked."""
+    from simnet.scenario.loading import load
+
+    if options.top < 1:
+        raise UserError(f"--top {options.top}: at least 1")
+    scenario = load(options.scenario, options.set)
+    from simnet.experiment.pin import pin
+
+    with _progress(scenario.name) as progress:
+        ranking = pin(scenario, seed=options.seed, progress=progress)
+    if options.json:
+        _print_json(ranking.as_json())
+    else:
+        from simnet.report.pin import ranking_text
+
+        print(ranking_text(ranking, options.top))
+    return 0

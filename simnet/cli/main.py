@@ -8,7 +8,13 @@ import gc
 import os
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+    Options = Callable[[argparse.ArgumentParser], None]
+    """Adds options that several commands have."""
 
 EXIT_FAILED, EXIT_USER, EXIT_INTERRUPTED = 1, 2, 130
 
@@ -18,6 +24,8 @@ EPILOGUE = """examples:
   simnet run paper/bare-metal --set traffic.source=pcap --set traffic.pcap=trace.pcap
   simnet show paper/bare-metal
   simnet explain paper/vm
+  simnet compare paper/vm :guest.io_cpus=7
+  simnet pin paper/vm
   simnet sweep paper/factorial --out results
   simnet validate theory
 """
@@ -103,7 +111,33 @@ def build_parser() -> argparse.ArgumentParser:
     validate.add_argument("--scenarios", type=int, default=None, metavar="N", help="random scenarios for engines (default 200)")
     validate.add_argument("--out", metavar="DIR", help="also write tables and plots")
     output(validate)
+
+    _compare_parser(commands, sets, output)
+    _pin_parser(commands, sets, output)
     return parser
+
+
+def _compare_parser(commands: Commands, sets: Options, output: Options) -> None:
+    compare = commands.add_parser("compare", help="the same packets through several scenarios: what differs, and why")
+    compare.add_argument(
+        "scenarios",
+        nargs="+",
+        metavar="SCENARIO",
+        help="NAME or FILE.yaml, with changes as NAME:PATH=VALUE[,PATH=VALUE]; :PATH=VALUE is the first one with further changes",
+    )
+    sets(compare)
+    compare.add_argument("--seed", type=int, default=1, help="same scenarios and seed: same comparison (default 1)")
+    compare.add_argument("--out", metavar="DIR", help="also write comparison.json and comparison.png")
+    output(compare)
+
+
+def _pin_parser(commands: Commands, sets: Options, output: Options) -> None:
+    pin = commands.add_parser("pin", help="which CPUs for NIC interrupts, I/O thread, vCPUs and process? every placement, ranked")
+    pin.add_argument("scenario", help="a built-in name or a .yaml file")
+    sets(pin)
+    pin.add_argument("--seed", type=int, default=1, help="same scenario and seed: same ranking (default 1)")
+    pin.add_argument("--top", type=int, default=12, metavar="N", help="placements in the table, and yours (default 12)")
+    output(pin)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

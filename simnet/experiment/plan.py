@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from simnet.params.schema import ParameterSet
@@ -60,3 +62,10 @@ def plan_of(scenario: Scenario, params: ParameterSet, offered_kpps: float | None
         period_s = scenario.capture.flow_table.period_s
     pilot_s = min(pilot_s, limit_s, period_s / 20 if period_s else limit_s)
     return Plan(round(pilot_s * PS_PER_S), round(limit_s * PS_PER_S), round(period_s * PS_PER_S))
+
+
+def side_by_side(plans: Iterable[Plan]) -> Plan:
+    """What is enough for each of some plans: the longest pilot, and a window in which each flow table's period comes a whole number of times."""
+    plans = list(plans)
+    periods = [plan.period_ps for plan in plans if plan.period_ps]
+    return Plan(max(p.pilot_ps for p in plans), max(p.limit_ps for p in plans), math.lcm(*periods) if periods else 0)

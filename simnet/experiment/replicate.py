@@ -1,5 +1,8 @@
 """Replications until the answer is tight: pilot, warm-up, measured window, stop.
 
+Scenarios that are to be compared go side by side: the same pilot, the same end of the warm-up. Each then goes on until its own answer is tight, so
+that of any two windows one is the beginning of the other.
+
 No rule looks at wall time, at the number of workers or at the order in which they finish, so the same scenario and seed give the same bytes.
 """
 
@@ -8,8 +11,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
 from threading import Event
 from typing import Any
 
@@ -17,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simnet.engine.simulation import Histograms, Simulation
-from simnet.experiment.plan import PAPER_DROPPED, Plan, paper_times, plan_of
+from simnet.experiment.plan import PAPER_DROPPED, Plan, paper_times, plan_of, side_by_side
 from simnet.params.schema import ParameterSet
 from simnet.results.statistics import Estimate, controlled_interval, mser5
 from simnet.scenario.schema import Scenario
@@ -127,10 +130,7 @@ class Ensemble:
 
     def advance(self, doing: str, pilot: Sequence[int], later: Sequence[int] = (), starts: Collection[int] = ()) -> None:
         """Bring all replications to the same times. The measured window may begin at one of `starts`."""
-        futures = [self.pool.submit(member.run, pilot, later, starts) for member in self.members]
-        for done, future in enumerate(futures):
-            self.progress(doing, done / len(futures))
-            future.result()
+        advance([self], doing, pilot, later, starts)
 
     def start_over(self) -> None:
         """Forget everything that was simulated."""
@@ -142,11 +142,35 @@ class Ensemble:
         captured = np.array([[int(row.captured) for row in member.rows] for member in self.members], dtype=float)
         return np.asarray(np.diff(captured, axis=1).mean(axis=0))
 
+    def rates_kpps(self, column: str, window: Window) -> list[float]:
+        """Mean rate of a counter over a window in each replication, in thousands a second."""
+        return [member.rate_kpps(column, window) for member in self.members]
+
     def estimate(self, column: str, window: Window) -> Estimate:
         """Rate of a counter in kpps with its interval; the offered count is the control variate."""
-        values = [member.rate_kpps(column, window) for member in self.members]
-        control = [member.rate_kpps("offered", window) for member in self.members]
-        return controlled_interval(values, control, self.nominal_kpps if column != "offered" else None)
+        nominal = self.nominal_kpps if column != "offered" else None
+        return controlled_interval(self.rates_kpps(column, window), self.rates_kpps("offered", window), nominal)
+
+    def is_known(self, window: Window) -> bool:
+        """Is the captured rate of a window known to the precision that the scenario asks for?"""
+        return self.estimate("captured", window).relative <= self.scenario.measure.precision
+
+
+def advance(
+    ensembles: Sequence[Ensemble], doing: str, pilot: Sequence[int], later: Sequence[int] = (), starts: Collection[int] = ()
+) -> None:
+    """Bring all replications of some ensembles to the same times, by the threads of the first one."""
+    pool, progress = ensembles[0].pool, ensembles[0].progress
+    futures = [pool.submit(member.run, pilot, later, starts) for ensemble in ensembles for member in ensemble.members]
+    for done, future in enumerate(futures):
+        progress(doing, done / len(futures))
+        future.result()
+
+
+Windows = Sequence[Window]
+"""The window of each ensemble."""
+Rule = Callable[[Windows], Collection[int]]
+"""Given the windows so far: which ensembles, by number, have to be measured for longer."""
 
 
 def follow_paper_protocol(ensemble: Ensemble) -> Window:
@@ -157,69 +181,100 @@ def follow_paper_protocol(ensemble: Ensemble) -> Window:
     return Window(start, times[-1 - PAPER_DROPPED], "paper_protocol", times)
 
 
-def follow_replay(ensemble: Ensemble) -> Window:
-    """The whole capture file, and what is then still in flight."""
-    simulation = ensemble.members[0].simulation
+def follow_replay(ensembles: Sequence[Ensemble]) -> list[Window]:
+    """The whole capture file, and what is then still in flight in any of them."""
+    simulation = ensembles[0].members[0].simulation
     assert simulation is not None
     assert simulation.replay_ends_ps is not None
     end = simulation.replay_ends_ps + DRAIN_STEP_PS
     pilot = Plan(end, end, 0).pilot_times()
-    ensemble.advance("replay", pilot)
+    advance(ensembles, "replay", pilot)
     later: list[int] = []
-    while end < simulation.replay_ends_ps + DRAIN_LIMIT_PS and any(int(member.rows[-1].in_flight) for member in ensemble.members):
+    members = [member for ensemble in ensembles for member in ensemble.members]
+    while end < simulation.replay_ends_ps + DRAIN_LIMIT_PS and any(int(member.rows[-1].in_flight) for member in members):
         end += DRAIN_STEP_PS
         later.append(end)
-        ensemble.advance("draining", pilot, later)
-    return Window(0, end, "replay_end", pilot, later)
+        advance(ensembles, "draining", pilot, later)
+    return [Window(0, end, "replay_end", pilot, later)] * len(ensembles)
 
 
-def find_warmup(ensemble: Ensemble, plan: Plan) -> tuple[list[int], int]:
-    """Run a pilot, twice as long each time, until MSER-5 finds the end of the warm-up in its first half. Returns its samples and the end."""
+def find_warmup(ensembles: Sequence[Ensemble], plan: Plan, patient: bool) -> tuple[list[int], int]:
+    """Run a pilot, twice as long each time, until MSER-5 finds the end of every warm-up in its first half. Returns its samples and the last end.
+
+    Who is not `patient` runs it once; where a warm-up does not end in its first half, that half is dropped.
+    """
     pilot_ps = plan.pilot_ps
-    given = ensemble.scenario.measure.warmup_s
+    given = ensembles[0].scenario.measure.warmup_s
     if given is not None:
         pilot_ps = max(pilot_ps, min(round(2 * given * PS_PER_S), plan.limit_ps))
     while True:
         times = Plan(pilot_ps, plan.limit_ps, plan.period_ps).pilot_times()
         if given is not None:
             start = min([0, *times[:-1]], key=lambda t: abs(t - given * PS_PER_S))
-            ensemble.advance("pilot", times, starts={start})
+            advance(ensembles, "pilot", times, starts={start})
             return times, start
-        ensemble.advance("pilot", times, starts=times[4 : len(times) // 2 : 5])  # where MSER-5 may cut
-        cut = mser5(ensemble.mean_series())
-        if cut < len(times) // 2 or 2 * pilot_ps > plan.limit_ps or plan.period_ps:
+        advance(ensembles, "pilot", times, starts=times[4 : len(times) // 2 : 5])  # where MSER-5 may cut
+        cut = max(mser5(ensemble.mean_series()) for ensemble in ensembles)
+        if not patient or cut < len(times) // 2 or 2 * pilot_ps > plan.limit_ps or plan.period_ps:
             return times, times[cut - 1] if cut else 0
-        ensemble.start_over()
+        for ensemble in ensembles:
+            ensemble.start_over()
         pilot_ps *= 2
 
 
-def follow_adaptive_protocol(ensemble: Ensemble) -> Window:
-    """Pilot, warm-up, then longer windows until the interval is within the precision or the limit is reached."""
-    plan, precision = ensemble.plan, ensemble.scenario.measure.precision
-    pilot, start = find_warmup(ensemble, plan)
+def follow_adaptive_protocol(ensembles: Sequence[Ensemble], plan: Plan, going_on: Rule, patient: bool) -> list[Window]:
+    """Pilot, warm-up, then longer windows for those that the rule names, until it names none or the limit is reached."""
+    pilot, start = find_warmup(ensembles, plan, patient)
     end = start + plan.period_ps if plan.period_ps else pilot[-1]
+    going: Collection[int] = range(len(ensembles))
+    windows = [Window(start, end, "precision", pilot)] * len(ensembles)
     later: list[int] = []
     while True:
         if end > pilot[-1]:
             begin = later[-1] if later else pilot[-1]
-            later += [begin + (end - begin) * (i + 1) // EXTENSION_SAMPLES for i in range(EXTENSION_SAMPLES)]
-            ensemble.advance("measuring", pilot, later, {start})
-        window = Window(start, end, "precision", pilot, later)
-        if ensemble.estimate("captured", window).relative <= precision:
-            return window
+            later = [*later, *(begin + (end - begin) * (i + 1) // EXTENSION_SAMPLES for i in range(EXTENSION_SAMPLES))]
+            advance([ensembles[i] for i in going], "measuring", pilot, later, {start})
+        for i in going:
+            windows[i] = Window(start, end, "precision", pilot, later)
+        going = going_on(windows)
+        if not going:
+            return windows
         longer = start + 2 * (end - start)
         if plan.period_ps == 0:
             longer = min(longer, plan.limit_ps)
         if longer > plan.limit_ps or longer <= end:
-            return Window(start, end, "time_limit", pilot, later)
+            return [replace(w, stop_reason="time_limit") if i in going else w for i, w in enumerate(windows)]
         end = longer
 
 
 def replicate(ensemble: Ensemble) -> Window:
     """Run an ensemble by the protocol of its scenario."""
-    with ensemble.running():
-        if ensemble.packets is not None and not ensemble.scenario.traffic.loop:
-            return follow_replay(ensemble)
-        if ensemble.scenario.measure.protocol == "paper":
-            return follow_paper_protocol(ensemble)
-        return follow_adaptive_protocol(ensemble)
+    return replicate_side_by_side([ensemble])[0]
+
+
+def replicate_side_by_side(ensembles: Sequence[Ensemble]) -> list[Window]:
+    """Run ensembles whose scenarios have the same traffic and are measured in the same way, each until its captured rate is known.
+
+    Returns
+    -------
+    list of Window
+        One an ensemble; they start at the same time.
+    """
+
+    def unknown(windows: Windows) -> list[int]:
+        return [i for i, window in enumerate(windows) if not ensembles[i].is_known(window)]
+
+    return replicate_by(ensembles, side_by_side(e.plan for e in ensembles), unknown)
+
+
+def replicate_by(ensembles: Sequence[Ensemble], plan: Plan, going_on: Rule, patient: bool = True) -> list[Window]:
+    """The same by another plan and another rule under the adaptive protocol (see `find_warmup` for `patient`)."""
+    with ExitStack() as stack:
+        for ensemble in ensembles:
+            stack.enter_context(ensemble.running())
+        first = ensembles[0]
+        if first.packets is not None and not first.scenario.traffic.loop:
+            return follow_replay(ensembles)
+        if first.scenario.measure.protocol == "paper":
+            return [follow_paper_protocol(ensemble) for ensemble in ensembles]
+        return follow_adaptive_protocol(ensembles, plan, going_on, patient)

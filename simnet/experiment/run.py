@@ -17,7 +17,7 @@ from simnet.experiment.guest_time import exit_rates, vcpu_times
 from simnet.experiment.replicate import Ensemble, Progress, Window, replicate
 from simnet.kernel.core import CONTEXTS
 from simnet.params.schema import ParameterSet
-from simnet.results.places import places
+from simnet.results.places import Place, places
 from simnet.results.result import CoreTime, Dropped, Packets, Rate, Replication, Result
 from simnet.results.statistics import Estimate, quantile_bins, t_interval
 from simnet.scenario.schema import Scenario
@@ -45,6 +45,11 @@ def _rate(ensemble: Ensemble, name: str, window: Window) -> Rate:
     return Rate(kpps, kpps.scaled((frame_bytes + WIRE_OVERHEAD_BYTES) * 8 / 1000), kpps.scaled(frame_bytes * 8 / 1000))
 
 
+def places_of(scenario: Scenario, params: ParameterSet) -> tuple[Place, ...]:
+    """Where a scenario can lose packets, in the order in which they get there."""
+    return places(scenario.capture.method, drop_en_of(scenario, nic_model(scenario, params)), scenario.has_tap)
+
+
 def _packets(ensemble: Ensemble, scenario: Scenario, params: ParameterSet) -> Packets:
     """Totals of all replications from time 0; checks that every packet has a place.
 
@@ -59,8 +64,7 @@ def _packets(ensemble: Ensemble, scenario: Scenario, params: ParameterSet) -> Pa
         return sum(int(row[column]) for row in last)
 
     dropped = tuple(
-        Dropped(place.key, place.reason, place.counter, total(place.column), place.knob)
-        for place in places(scenario.capture.method, drop_en_of(scenario, nic_model(scenario, params)), scenario.has_tap)
+        Dropped(place.key, place.reason, place.counter, total(place.column), place.knob) for place in places_of(scenario, params)
     )
     packets = Packets(total("offered"), total("captured"), total("in_flight"), dropped)
     balance = packets.offered - packets.captured - packets.in_flight - sum(d.packets for d in dropped)
@@ -208,12 +212,13 @@ def run(
         with ensemble.running():
             ensemble.advance(f"replication {only}", window.pilot, window.later, {window.start_ps})
     mark_compiled()
-    return _summarise(ensemble, scenario, params, seed, engine, window, started)
+    return summarise(ensemble, scenario, params, seed, engine, window, started)
 
 
-def _summarise(
+def summarise(
     ensemble: Ensemble, scenario: Scenario, params: ParameterSet, seed: int, engine: str, window: Window, started: float
 ) -> Result:
+    """The result of an ensemble that has been run; `started` is the time on the wall (`perf_counter`)."""
     offered, captured = _rate(ensemble, "offered", window), _rate(ensemble, "captured", window)
     histograms = _histograms(ensemble, window)
     columns = RATE_COLUMNS + (GUEST_RATE_COLUMNS if scenario.guest is not None else ())

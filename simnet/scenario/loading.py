@@ -107,8 +107,8 @@ def stack(name_or_path: str) -> list[Document]:
     return documents
 
 
-def setting(text: str) -> tuple[tuple[str, ...], Any]:
-    """Split a `path=value` as given to --set; the value is YAML.
+def setting(text: str, label: str | None = None) -> tuple[tuple[str, ...], Any]:
+    """Split a `path=value` as given to --set, or to what `label` says; the value is YAML.
 
     Raises
     ------
@@ -116,9 +116,10 @@ def setting(text: str) -> tuple[tuple[str, ...], Any]:
         If there is no path or no equals sign.
     """
     path, equals, value = text.partition("=")
+    label = label or f"--set {text}"
     if not equals or not all(path.split(".")):
-        raise UserError(f"--set {text}: expected path=value, such as traffic.frame_bytes=256")
-    return tuple(path.split(".")), parse(value, f"--set {text}").data
+        raise UserError(f"{label}: expected path=value, such as traffic.frame_bytes=256")
+    return tuple(path.split(".")), parse(value, label).data
 
 
 def _put(data: dict[str, Any], path: tuple[str, ...], value: Any, label: str) -> dict[str, Any]:
