@@ -89,7 +89,7 @@ def packets_table(result: simnet.Result) -> str:
         for place, part, packets, counter in zip(frame["place"], frame["share"], frame["packets"], frame["counter"], strict=True)
         if packets or place == "captured"
     ]
-    return f'<table style="font-size:.9rem;margin:.4rem 0"><tbody>{"".join(rows)}</tbody></table>'
+    return f'<table style="width:auto;font-size:.9rem;margin:.4rem 0"><tbody>{"".join(rows)}</tbody></table>'
 
 
 def headline(result: simnet.Result) -> str:

@@ -19,10 +19,8 @@ with app.setup:
     SCENARIO = "paper/bare-metal"
     CPU = 7
     PROGRAM = {"capture.method": "udp", "capture.monitor": "count", "capture.cpu": CPU}
-    KERNELS = {
-        "3.2": "3.2: irq_exit always runs pending softirqs",
-        "3.2-deferred": "4.9's rule: irq_exit leaves them to a runnable ksoftirqd",
-    }
+    KERNELS = {"3.2": "Linux 3.2", "3.2-deferred": "4.9's rule"}
+    """By name of the rule set. 4.9's: irq_exit leaves softirqs to a runnable ksoftirqd, all else is as in 3.2."""
     LOADS = (100, 300, 500, 600, 700, 850, 1000, 1200, 1500, 2000, 3000, 4400)
     BUFFERS_KIB = (128, 208, 512, 1024, 2048, 4096, 8192, 16384)
     WANTED_KPPS = 350
@@ -41,7 +39,7 @@ def check(kernel: str, buffer_kib: int) -> tuple[bool, str]:
     """Is this the smallest buffer with which the program gets what is wanted? Says why, from the model's counters."""
     result = flood(FLOOD_KPPS, kernel, buffer_kib)
     kpps = result.captured.kpps.mean
-    says = f"With {buffer_kib} KiB under {kernel} the program gets {number(kpps)} of {WANTED_KPPS} kpps"
+    says = f"With {buffer_kib} KiB under {KERNELS[kernel]} the program gets {number(kpps)} of {WANTED_KPPS} kpps"
     if kpps < WANTED_KPPS and shared.share(result, CPU, "softirq") > 0.25:
         return False, (
             f"{says}. {shared.share(result, CPU, 'softirq'):.0%} of the core is softirqs that ran inline, on the stack of whoever was interrupted. "
@@ -131,7 +129,15 @@ def _(first):
     mo.stop(first() is None)
     load = mo.ui.slider(100, 4400, step=100, value=1500, label="offered, kpps", show_value=True, debounce=True, full_width=True)
     kernel = mo.ui.dropdown({text: name for name, text in KERNELS.items()}, value=KERNELS["3.2"], label="kernel rule")
-    mo.vstack([mo.md("## Try it"), load, kernel])
+    mo.vstack(
+        [
+            mo.md(
+                "## Try it\n\n*Linux 3.2: `irq_exit` always runs pending softirqs. 4.9's rule: not while ksoftirqd is runnable.*"
+            ),
+            load,
+            kernel,
+        ]
+    )
     return kernel, load
 
 
@@ -143,7 +149,7 @@ def _(curve, kernel, load):
             mo.md(shared.headline(result)),
             mo.Html(
                 charts.curves(
-                    [(name, LOADS, rates) for name, rates in curve.items()],
+                    [(KERNELS[name], LOADS, rates) for name, rates in curve.items()],
                     (load.value, result.captured.kpps.mean),
                     ("offered (kpps)", "captured (kpps)"),
                     "captured against offered load, under both kernel rules",
@@ -195,7 +201,7 @@ def _(first):
 @app.cell(hide_code=True)
 def _(first):
     mo.stop(first() is None)
-    truesize = int(simnet.parameter_set(simnet.load(SCENARIO).parameters)["skb_truesize_bytes"])
+    _truesize = int(simnet.parameter_set(simnet.load(SCENARIO).parameters)["skb_truesize_bytes"])
     answer = (
         mo.md("""
         {kernel}
@@ -218,7 +224,7 @@ def _(first):
             {FLOOD_KPPS} kpps are offered, and the program must stay on cpu{CPU}. **Find the kernel rule and the smallest receive buffer with which it gets at least
             {WANTED_KPPS} kpps.**
 
-            Hints: a packet counts {truesize} bytes in the buffer (its truesize), so that the default of 208 KiB holds {-(-208 * 1024 // truesize)} packets. ksoftirqd asks whether another task should run only between two runs of `__do_softirq`, each up to
+            Hints: a packet counts {_truesize} bytes in the buffer (its truesize), so that the default of 208 KiB holds {-(-208 * 1024 // _truesize)} packets. ksoftirqd asks whether another task should run only between two runs of `__do_softirq`, each up to
             3200 packets long.
             """),
             answer,

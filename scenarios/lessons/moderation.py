@@ -148,7 +148,7 @@ def _(curve, interval, load, moderation):
             mo.md(shared.headline(result)),
             mo.md(f"""
             | | |
-            |---|---:|
+            |:---|---:|
             | interrupts a second | {number(result.rates["interrupts"])} |
             | interrupts a packet | {result.rates["interrupts"] / captured:.4f} |
             | frames a poll | {captured / result.rates["polls"]:.1f} |

@@ -162,7 +162,7 @@ def _(io, load, nic, vcpu):
                 "\n".join(
                     [
                         "| for each packet captured | |",
-                        "|---|---:|",
+                        "|:---|---:|",
                         f"| interrupts of the guest | {result.rates['guest_interrupts'] / packets:.3f} |",
                         *[f"| exits: {reason.replace('_', ' ')} | {rate:.3f} |" for reason, rate in exits.items()],
                         f"| waits for QEMU's mutex | {result.rates['mutex_contended'] / packets:.3f} |",

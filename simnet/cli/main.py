@@ -20,6 +20,7 @@ EPILOGUE = """examples:
   simnet explain paper/vm
   simnet sweep paper/factorial --out results
   simnet validate theory
+  simnet lesson livelock
 """
 
 
@@ -96,7 +97,17 @@ def build_parser() -> argparse.ArgumentParser:
     validate.add_argument("--scenarios", type=int, default=None, metavar="N", help="random scenarios for engines (default 200)")
     validate.add_argument("--out", metavar="DIR", help="also write tables and plots")
     output(validate)
+    _lesson_parser(commands)
     return parser
+
+
+def _lesson_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    lesson = commands.add_parser("lesson", help="open a lesson in the browser, or list them")
+    lesson.add_argument("name", nargs="?", metavar="NAME", help="such as livelock (default: list all)")
+    lesson.add_argument("--edit", action="store_true", help="open a copy in this folder, NAME.py, with its code, to change it")
+    lesson.add_argument("--port", type=int, default=None, metavar="N", help="port on this machine (default: a free one)")
+    lesson.add_argument("--headless", action="store_true", help="serve it, but open no browser")
+    lesson.add_argument("--json", action="store_true", help="list the lessons as one JSON object")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
