@@ -269,3 +269,20 @@ def pin_command(options: Namespace) -> int:
 
         print(ranking_text(ranking, options.top))
     return 0
+
+
+def lesson_command(options: Namespace) -> int:
+    """List the lessons, or open one."""
+    from simnet.cli.lesson import as_json, lesson, lessons, open_lesson
+
+    if options.name is not None:
+        if options.json:
+            raise UserError(f"lesson {options.name} --json: only the list of lessons is printed as JSON")
+        open_lesson(lesson(options.name), edit=options.edit, port=options.port, headless=options.headless)
+    if options.json:
+        _print_json(as_json(lessons()))
+        return 0
+    print("lessons (simnet lesson NAME)")
+    for each in lessons():
+        print(f"  {each.name:<24}{each.title}\n  {'':<24}{each.question}")
+    return 0

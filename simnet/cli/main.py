@@ -28,6 +28,7 @@ EPILOGUE = """examples:
   simnet pin paper/vm
   simnet sweep paper/factorial --out results
   simnet validate theory
+  simnet lesson livelock
 """
 
 
@@ -114,6 +115,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     _compare_parser(commands, sets, output)
     _pin_parser(commands, sets, output)
+    _lesson_parser(commands)
     return parser
 
 
@@ -138,6 +140,15 @@ def _pin_parser(commands: Commands, sets: Options, output: Options) -> None:
     pin.add_argument("--seed", type=int, default=1, help="same scenario and seed: same ranking (default 1)")
     pin.add_argument("--top", type=int, default=12, metavar="N", help="placements in the table, and yours (default 12)")
     output(pin)
+
+
+def _lesson_parser(commands: Commands) -> None:
+    lesson = commands.add_parser("lesson", help="open a lesson in the browser, or list them")
+    lesson.add_argument("name", nargs="?", metavar="NAME", help="such as livelock (default: list all)")
+    lesson.add_argument("--edit", action="store_true", help="open a copy in this folder, NAME.py, with its code, to change it")
+    lesson.add_argument("--port", type=int, default=None, metavar="N", help="port on this machine (default: a free one)")
+    lesson.add_argument("--headless", action="store_true", help="serve it, but open no browser")
+    lesson.add_argument("--json", action="store_true", help="list the lessons as one JSON object")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
