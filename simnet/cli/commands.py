@@ -221,3 +221,16 @@ def validate_command(options: Namespace) -> int:
         out=Path(options.out) if options.out else None,
         scenarios=options.scenarios,
     )
+
+
+def report_command(options: Namespace) -> int:
+    """One HTML page about what a folder holds."""
+    from simnet.report.report import report
+
+    with _progress(options.source) as progress:
+        written = report(options.source, out=options.out, quick=options.quick, progress=progress)
+    if options.json:
+        _print_json(written.as_json())
+    else:
+        print("\n".join([*written.page.answer, "", f"The whole report: {written.out}"]))
+    return 0
