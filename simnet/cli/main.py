@@ -12,7 +12,9 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    _Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+    Options = Callable[[argparse.ArgumentParser], None]
+    """Adds options that several commands have."""
 
 EXIT_FAILED, EXIT_USER, EXIT_INTERRUPTED = 1, 2, 130
 
@@ -101,13 +103,13 @@ def build_parser() -> argparse.ArgumentParser:
     validate.add_argument("--scenarios", type=int, default=None, metavar="N", help="random scenarios for engines (default 200)")
     validate.add_argument("--out", metavar="DIR", help="also write tables and plots")
     output(validate)
+
     _report_parser(commands, output)
     return parser
 
 
-def _report_parser(commands: _Commands, output: Callable[[argparse.ArgumentParser], None]) -> None:
-    """`simnet report`."""
-    report = commands.add_parser("report", help="one HTML page about a run or a sweep: answer, charts, sources")
+def _report_parser(commands: Commands, output: Options) -> None:
+    report = commands.add_parser("report", help="one HTML page about a run, a sweep or a comparison: answer, charts, sources")
     report.add_argument("source", metavar="DIR", help="the folder that --out named")
     report.add_argument("--out", metavar="FILE", help="the page (default: report.html in DIR)")
     report.add_argument("--quick", action="store_true", help="only what one run shows: no load curve, what-ifs and advice")

@@ -14,10 +14,11 @@ from simnet.experiment.load_curve import load_curve
 from simnet.experiment.replicate import Progress
 from simnet.experiment.store import MANIFEST
 from simnet.files import prepare, write_text
-from simnet.report.html import run, sweep
-from simnet.report.stored import StoredCell, StoredDesign, StoredFailure, StoredResult, read_stored
+from simnet.report.html import comparison, run, sweep
+from simnet.report.stored import StoredCell, StoredComparison, StoredDesign, StoredFailure, StoredResult, read_stored
 
 SCHEMA = "simnet-report/1"
+COMPARISON_FILE = "comparison.json"
 REPORT_FILE = "report.html"
 
 
@@ -93,9 +94,17 @@ def _sweep_page(file: Path, quick: bool, progress: Progress | None) -> Page:
     return Page("sweep", sweep.sweep_page(found), sweep.answer(found, sweep.effects(found)), counts)
 
 
+def _comparison_page(file: Path, quick: bool, progress: Progress | None) -> Page:
+    """The page of a comparison: all of it is in the file."""
+    del quick, progress
+    found = read_stored(file, StoredComparison, "a result of simnet compare")
+    return Page("comparison", comparison.comparison_page(found), comparison.answer(found), {"scenarios": list(found.scenarios)})
+
+
 PAGES: Mapping[str, tuple[str, Callable[[Path, bool, Progress | None], Page]]] = {
     RESULT_FILE: ("simnet run", _run_page),
     MANIFEST: ("simnet sweep", _sweep_page),
+    COMPARISON_FILE: ("simnet compare", _comparison_page),
 }
 """What makes a page of a folder, by the file that it must hold; and who writes that."""
 

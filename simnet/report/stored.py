@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sized
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -156,6 +156,72 @@ class StoredDesign(Stored):
     mechanisms: str
     factors: Mapping[str, tuple[Label, ...]]
     cells: tuple[PlannedCell, ...]
+
+
+class StoredChange(Stored):
+    """A field that has another value than in the first scenario of a comparison."""
+
+    field: str
+    first: Any
+    value: Any
+
+
+class StoredDifference(Stored):
+    """A scenario less the first one; `dropped_kpps` by place."""
+
+    changed: tuple[StoredChange, ...]
+    traffic_differs: tuple[StoredChange, ...]
+    paired: bool
+    offered_kpps: Estimate
+    captured_kpps: Estimate
+    dropped_kpps: Mapping[str, Estimate]
+
+
+class StoredStage(Stored):
+    """Cycles that a stage takes for a captured packet, scenario by scenario (None where none was captured)."""
+
+    stage: str
+    side: str
+    cycles_per_captured: tuple[float | None, ...]
+
+
+class StoredLoss(Stored):
+    """What is lost at a place, scenario by scenario (None where there is no such place)."""
+
+    place: str
+    counter: str
+    kpps: tuple[Estimate | None, ...]
+
+
+class StoredBottleneck(Stored):
+    """What limits, in a sentence or two."""
+
+    text: str
+
+
+class StoredComparison(Stored):
+    """What `simnet compare` writes as comparison.json."""
+
+    schema_: Literal["simnet-comparison/1"] = Field(alias="schema")
+    scenarios: Annotated[tuple[str, ...], Field(min_length=2)]
+    seed: int
+    differences: tuple[StoredDifference, ...]
+    stages: tuple[StoredStage, ...]
+    busy_cycles_per_captured: tuple[float | None, ...]
+    dropped_kpps: tuple[StoredLoss, ...]
+    bottlenecks: tuple[StoredBottleneck, ...]
+    notes: tuple[str, ...]
+    results: tuple[StoredResult, ...]
+
+    @model_validator(mode="after")
+    def _check_counts(self) -> StoredComparison:
+        """Everything is there once for each scenario."""
+        count = len(self.scenarios)
+        rows: list[Sized] = [self.busy_cycles_per_captured, self.bottlenecks, self.results]
+        rows += [*(stage.cycles_per_captured for stage in self.stages), *(loss.kpps for loss in self.dropped_kpps)]
+        if len(self.differences) != count - 1 or any(len(row) != count for row in rows):
+            raise ValueError(f"not everything is there for each of the {count} scenarios")
+        return self
 
 
 Kind = TypeVar("Kind", bound=Stored)

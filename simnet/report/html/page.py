@@ -10,7 +10,9 @@ import jinja2
 
 from simnet.report.explain import percent, setting
 from simnet.report.text import STOP_REASONS, number, with_interval
+from simnet.results.statistics import Estimate
 
+MINUS = "\N{MINUS SIGN}"
 THIN_SPACE = "\N{NARROW NO-BREAK SPACE}"
 
 
@@ -29,6 +31,11 @@ def share(value: float) -> str:
 def whole(value: int) -> str:
     """A whole number in groups."""
     return f"{value:,}".replace(",", THIN_SPACE)
+
+
+def signed(estimate: Estimate) -> str:
+    """A difference with its interval."""
+    return thin(f"{'+' if estimate.mean > 0 else ''}{with_interval(estimate)}").replace("-", MINUS)
 
 
 def words(name: str) -> str:
@@ -50,6 +57,7 @@ def _environment() -> jinja2.Environment:
         "interval": lambda estimate: thin(with_interval(estimate)),
         "gain": lambda estimate: thin(percent(estimate)),
         "setting": setting,
+        "signed": signed,
         "share": share,
         "whole": whole,
         "words": words,

@@ -12,6 +12,7 @@ from simnet.report.html import bars
 from simnet.report.html.bars import Bar, Segment, scaled
 from simnet.report.html.charts import curve_chart
 from simnet.report.html.page import render, share, thin, whole, words
+from simnet.report.html.sources import sources
 from simnet.report.stored import StoredResult
 from simnet.report.text import number, with_interval
 from simnet.results.bottleneck import LOST
@@ -166,4 +167,5 @@ def run_page(result: StoredResult, explanation: Explanation, curve: LoadCurve | 
         advice=advice_bars(explanation),
         waste=explanation.waste(),
         quick=quick,
+        sources=sources([result]),
     )

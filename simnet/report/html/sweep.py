@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from simnet.report.html.bars import Bar, Segment, scaled
 from simnet.report.html.page import render, share, thin, words
-from simnet.report.stored import Label, StoredCell, StoredDesign, StoredFailure, StoredQuantity
+from simnet.report.html.sources import sources
+from simnet.report.stored import Label, StoredCell, StoredDesign, StoredFailure
 from simnet.report.text import number
 
 MOST_ROWS = 1000
@@ -120,14 +121,6 @@ def table(sweep: Sweep) -> list[Row]:
     return rows
 
 
-def quantities(cells: Sequence[StoredCell]) -> list[tuple[str, StoredQuantity]]:
-    """All costs with their sources; one that differs between cells is there once for each value."""
-    return sorted(
-        {(name, q.model_dump_json()): (name, q) for cell in cells for name, q in cell.provenance.parameters.items()}.values(),
-        key=lambda row: row[0],
-    )
-
-
 def sweep_page(sweep: Sweep) -> str:
     """The page of a sweep with at least one finished cell."""
     found = effects(sweep)
@@ -141,6 +134,6 @@ def sweep_page(sweep: Sweep) -> str:
         rows=table(sweep),
         failed=[(failure, _settings(failure.factors)) for failure in sweep.failed],
         sets=sorted({cell.parameters for cell in sweep.cells}),
-        quantities=quantities(sweep.cells),
+        sources=sources(sweep.cells),
         notes=list(dict.fromkeys(note for cell in sweep.cells for note in cell.notes)),
     )
