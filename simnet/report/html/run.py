@@ -111,7 +111,9 @@ def advice_bars(explanation: Explanation) -> list[Bar]:
 def answer(result: StoredResult, explanation: Explanation) -> list[str]:
     """What is captured of what is offered, what limits, what would help most: a sentence each."""
     offered, captured = result.offered.kpps, result.captured.kpps
-    part = captured.mean / offered.mean if offered.mean else 0.0
+    if not offered.mean:
+        return ["No packets are offered in the measured time."]
+    part = captured.mean / offered.mean
     rates = f"{thin(with_interval(captured))} of {thin(with_interval(offered))} kpps offered are captured"
     sentences = [f"{rates} ({share(min(part, 1.0))}).", explanation.bottleneck.text]
     found = explanation.sensitivity
@@ -128,9 +130,9 @@ def knee_text(curve: LoadCurve) -> str:
     if curve.overloaded is None:
         return f"No load that was tried loses more than {share(LOST)} of the packets, up to the last one shown."
     if curve.carried is None:
-        return f"More than {share(LOST)} of the packets is lost at every load that was tried."
+        return f"More than {share(LOST)} of the packets are lost at every load that was tried."
     low, high = (thin(number(point.offered.mean)) for point in (curve.carried, curve.overloaded))
-    text = f"The knee is between {low} and {high} kpps: up to there at most {share(LOST)} of the packets is lost."
+    text = f"The knee is between {low} and {high} kpps: up to there at most {share(LOST)} of the packets are lost."
     fall = 1 - curve.overloaded.captured.mean / curve.carried.captured.mean if curve.carried.captured.mean else 0.0
     if fall > LOST:
         text += f" Just above it the captured rate falls by {share(fall)}."

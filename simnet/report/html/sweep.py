@@ -97,9 +97,10 @@ def answer(sweep: Sweep, found: Mapping[str, Sequence[Level]]) -> list[str]:
     """Between what the captured rate lies, and which factor moves it most."""
     ordered = sorted(sweep.cells, key=lambda cell: cell.captured.kpps.mean)
     low, high = (thin(number(cell.captured.kpps.mean)) for cell in (ordered[0], ordered[-1]))
+    if low == high:
+        return [f"{low} kpps are captured" + (" in every cell." if len(ordered) > 1 else ".")]
     sentences = [f"From {low} kpps captured to {high} kpps."]
-    if len(ordered) > 1:
-        sentences.append(f"Most is captured with {_settings(ordered[-1].factors)}; least with {_settings(ordered[0].factors)}.")
+    sentences.append(f"Most is captured with {_settings(ordered[-1].factors)}; least with {_settings(ordered[0].factors)}.")
     spread = {name: max(level.mean for level in levels) - min(level.mean for level in levels) for name, levels in found.items()}
     if spread:
         name = max(spread, key=lambda name: spread[name])
