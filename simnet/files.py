@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and JSON that is read back."""
 
 from __future__ import annotations
 
@@ -61,3 +61,22 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, content: Any) -> None:
     """Write JSON whole or not at all (see `write_whole`)."""
     write_text(path, json.dumps(content, indent=1) + "\n")
+
+
+def read_json(path: Path) -> tuple[Any, str]:
+    """A JSON file's content, and its text.
+
+    Raises
+    ------
+    UserError
+        If it cannot be read or is not JSON.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        return json.loads(text), text
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path}:{error.lineno}: not JSON: {error.msg}") from None
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: cannot be read: {error}") from None

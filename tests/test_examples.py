@@ -6,6 +6,7 @@ import doctest
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,18 +21,24 @@ RUN_ELSEWHERE = ("simnet validate", "simnet sweep", "python -m")
 """Long ones: `validate` and `sweep` have their own tests, and `validate` runs in .ci/run; benchmarks are not for tests."""
 
 
-def shell_lines() -> list[str]:
-    """Every command in a block marked as shell."""
-    blocks = [block for page in PAGES for block in re.findall(r"```sh\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)]
-    return [line.partition(" #")[0].strip() for block in blocks for line in block.splitlines() if line.strip()]
+def shell_blocks() -> list[Any]:
+    """The commands of every block marked as shell, without the long ones."""
+    found = []
+    for page in PAGES:
+        for number, block in enumerate(re.findall(r"```sh\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)):
+            lines = [line.partition(" #")[0].strip() for line in block.splitlines() if line.strip()]
+            found.append(pytest.param([line for line in lines if not line.startswith(RUN_ELSEWHERE)], id=f"{page.stem} {number}"))
+    return found
 
 
-@pytest.mark.parametrize("line", [line for line in shell_lines() if not line.startswith(RUN_ELSEWHERE)])
-def test_commands_of_the_documentation_succeed(line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    program, *arguments = shlex.split(line)
-    assert program == "simnet"
+@pytest.mark.parametrize("lines", shell_blocks())
+def test_commands_of_the_documentation_succeed(lines: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One after the other, in one folder."""
     monkeypatch.chdir(tmp_path)
-    assert main(arguments) == 0
+    for line in lines:
+        program, *arguments = shlex.split(line)
+        assert program == "simnet"
+        assert main(arguments) == 0, line
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -286,3 +286,16 @@ def lesson_command(options: Namespace) -> int:
     for each in lessons():
         print(f"  {each.name:<24}{each.title}\n  {'':<24}{each.question}")
     return 0
+
+
+def report_command(options: Namespace) -> int:
+    """One HTML page about what a folder holds."""
+    from simnet.report.report import report
+
+    with _progress(options.source) as progress:
+        written = report(options.source, out=options.out, quick=options.quick, progress=progress)
+    if options.json:
+        _print_json(written.as_json())
+    else:
+        print("\n".join([*written.page.answer, "", f"The whole report: {written.out}"]))
+    return 0

@@ -27,6 +27,7 @@ EPILOGUE = """examples:
   simnet compare paper/vm :guest.io_cpus=7
   simnet pin paper/vm
   simnet sweep paper/factorial --out results
+  simnet report results
   simnet validate theory
   simnet lesson livelock
 """
@@ -116,6 +117,7 @@ def build_parser() -> argparse.ArgumentParser:
     _compare_parser(commands, sets, output)
     _pin_parser(commands, sets, output)
     _lesson_parser(commands)
+    _report_parser(commands, output)
     return parser
 
 
@@ -149,6 +151,14 @@ def _lesson_parser(commands: Commands) -> None:
     lesson.add_argument("--port", type=int, default=None, metavar="N", help="port on this machine (default: a free one)")
     lesson.add_argument("--headless", action="store_true", help="serve it, but open no browser")
     lesson.add_argument("--json", action="store_true", help="list the lessons as one JSON object")
+
+
+def _report_parser(commands: Commands, output: Options) -> None:
+    report = commands.add_parser("report", help="one HTML page about a run, a sweep or a comparison: answer, charts, sources")
+    report.add_argument("source", metavar="DIR", help="the folder that --out named")
+    report.add_argument("--out", metavar="FILE", help="the page (default: report.html in DIR)")
+    report.add_argument("--quick", action="store_true", help="only what one run shows: no load curve, what-ifs and advice")
+    output(report)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from simnet.documents import Document, Path_, parse
 from simnet.errors import UserError
+from simnet.files import read_json
 from simnet.results.result import SCHEMA, Result
 from simnet.scenario.loading import built_in_scenarios, changed, load, load_document
 from simnet.scenario.schema import Scenario
@@ -63,15 +63,7 @@ def _result_file(name: str) -> Path | None:
 
 def _read(path: Path) -> tuple[dict[str, Any], Document]:
     """A result file's content, and the same with the lines where everything stands."""
-    try:
-        text = path.read_text(encoding="utf-8")
-        content = json.loads(text)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path}:{error.lineno}: not JSON: {error.msg}") from None
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: cannot be read: {error}") from None
+    content, text = read_json(path)
     if not isinstance(content, dict) or content.get("schema") != SCHEMA:
         given = content.get("schema") if isinstance(content, dict) else None
         raise UserError(f"{path}: not a result of simnet run: schema is {given!r}, expected {SCHEMA!r}")
