@@ -45,11 +45,16 @@ def arrivals(packets: PacketFile, speed: float, byte_ps: int) -> Times:
     return START_PS + queued
 
 
-def blocks(packets: PacketFile, times: Times, loop: bool, wire_ps: int) -> Iterator[tuple[Times, Times, Times]]:
-    """Successive blocks of (arrival, frame bytes, flow); a looped file follows itself after its mean gap, at least `wire_ps`."""
-    offset = 0
+def loop_period(times: Times, wire_ps: int) -> int:
+    """After what time a looped file follows itself: after its mean gap, at least `wire_ps`."""
     span = int(times[-1] - times[0])
-    period = span + max(span // max(len(times) - 1, 1), wire_ps)
+    return span + max(span // max(len(times) - 1, 1), wire_ps)
+
+
+def blocks(packets: PacketFile, times: Times, loop: bool, wire_ps: int) -> Iterator[tuple[Times, Times, Times]]:
+    """Successive blocks of (arrival, frame bytes, flow); a looped file follows itself (see `loop_period`)."""
+    offset = 0
+    period = loop_period(times, wire_ps)
     while True:
         for start in range(0, len(times), BLOCK):
             part = slice(start, start + BLOCK)
