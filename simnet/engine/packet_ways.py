@@ -19,7 +19,7 @@ import numpy as np
 from simnet.compiled import cold_jit
 from simnet.hardware.nic import admit
 from simnet.records import dtype_of, find, in_array
-from simnet.system.counters import fill_row, new_rows
+from simnet.system.counters import COUNTERS, ROW, fill_row
 from simnet.system.machine import Machine
 from simnet.traffic.frame import Frame, FrameQueue, copy_frame
 
@@ -148,8 +148,10 @@ class PacketWays:
         self._machines = in_array(m)
         self._snap_bytes: Any = self._machines["sockets"]["snap_bytes"][0]
         self._fates = (CAPTURED, *losses)
+        self._columns = [COUNTERS.index(name) for name in self._fates]
+        self._row: Any = np.zeros(ROW.itemsize // WORD, np.int64)
         self._words: Any = np.frombuffer(memory, np.int64)
-        self._arrived: Any = np.zeros(ARRIVALS_AT_A_TIME, dtype_of(Frame)).view(np.recarray)
+        self._arrived: Any = np.zeros(ARRIVALS_AT_A_TIME, dtype_of(Frame))
         fields: Any = dtype_of(FrameQueue).fields
         word = np.array([offset for _, offset in places]) // WORD
         self._filled, self._head, self._frames = (word + fields[name][1] // WORD for name in ("filled", "head", "frames"))
@@ -213,9 +215,9 @@ class PacketWays:
 
     def _count(self) -> dict[str, int]:
         """What ends a way, so far."""
-        rows = new_rows(1)
-        count(self._machines, rows)
-        return {name: int(rows[name][0]) for name in self._fates}
+        self._row.fill(0)
+        count(self._machines, self._row.view(ROW))
+        return dict(zip(self._fates, self._row[self._columns].tolist(), strict=True))
 
     def _end(self, ways: Mapping[int, Way], now_ps: int | None = None) -> Mapping[int, Way]:
         """Packets that have left all queues (at their arrival, if no time is given): the counters say why. Returns those in somebody's hands."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -128,3 +128,13 @@ class Timeline:
     def fate_name(self, fate: str) -> str:
         """What became of a packet: *captured*, *in_flight*, or the place where it was lost."""
         return fate if fate == CAPTURED else self.place_names.get(fate, fate) if fate else IN_FLIGHT
+
+    def places_of(self, ways: Iterable[Way]) -> list[str]:
+        """The places that were seen on some ways, in the order in which packets meet them: the wire, queues, and where ways end."""
+        seen = {sight.place for way in ways for sight in way.sights}
+        order = [WIRE, *(queue.name for queue in self.queues), CAPTURED, *self.place_names]
+        return [place for place in order if place in seen]
+
+    def place_title(self, place: str) -> str:
+        """A place as people read it."""
+        return f"lost: {self.place_names[place]}" if place in self.place_names else place
