@@ -9,6 +9,12 @@ const received = [];
 const port = { postMessage: (bytes) => received.push(Buffer.from(bytes)) };
 const process_ = process;
 
+function answer() {
+  port.onmessage({ data: new Uint8Array(readFileSync(requests)) });
+  writeFileSync(replies, Buffer.concat(received));
+  process_.exit(0);
+}
+
 globalThis.self = globalThis;
 globalThis.WorkerGlobalScope = class {};
 globalThis.location = { href: "http://localhost/" };
@@ -22,23 +28,14 @@ globalThis.XMLHttpRequest = class {
   }
 };
 console.warn = console.log = () => {};
+const instantiate = WebAssembly.instantiate;
+WebAssembly.instantiate = async (...given) => {
+  const made = await instantiate(...given);
+  setTimeout(answer, 100); // when the module knows that it is ready
+  return made;
+};
 globalThis.process = undefined; // so that it does not take this for node
 runInThisContext(readFileSync(join(folder, "engine_bundle.js"), "utf8"));
 globalThis.onmessage({ data: port });
 globalThis.process = process_;
 
-const bytes = readFileSync(requests);
-const wait = () => {
-  try {
-    port.onmessage({ data: new Uint8Array(bytes) });
-  } catch (error) {
-    if (!String(error).includes("ready")) console.error(String(error));
-  }
-};
-setTimeout(() => {
-  wait();
-  setTimeout(() => {
-    writeFileSync(replies, Buffer.concat(received));
-    process.exit(0);
-  }, 500);
-}, 3000);

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simnet.engine.clocks import CompiledClock, settle_and_sample, step
-from simnet.records import in_array
 from simnet.engine.simulation import Simulation
+from simnet.records import in_array
 from simnet.scenario.loading import load
 from simnet.system.choices import resolve
 from simnet.system.counters import new_rows

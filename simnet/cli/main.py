@@ -8,7 +8,8 @@ import gc
 import os
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 EXIT_FAILED, EXIT_USER, EXIT_INTERRUPTED = 1, 2, 130
 
@@ -20,6 +21,7 @@ EPILOGUE = """examples:
   simnet explain paper/vm
   simnet sweep paper/factorial --out results
   simnet validate theory
+  simnet trace paper/vm --perfetto vm.pftrace --pcapng vm.pcapng
 """
 
 
@@ -96,7 +98,29 @@ def build_parser() -> argparse.ArgumentParser:
     validate.add_argument("--scenarios", type=int, default=None, metavar="N", help="random scenarios for engines (default 200)")
     validate.add_argument("--out", metavar="DIR", help="also write tables and plots")
     output(validate)
+
+    _trace_parser(commands, sets, output)
     return parser
+
+
+Add = Callable[[argparse.ArgumentParser], None]
+
+
+def _trace_parser(commands: Any, sets: Add, output: Add) -> None:
+    trace = commands.add_parser("trace", help="the last milliseconds of a replication, as a Perfetto trace or a pcapng file")
+    trace.add_argument("name", help="a built-in name, a .yaml file, a result.json or a folder with one")
+    sets(trace)
+    trace.add_argument(
+        "--perfetto", metavar="FILE", help="write a trace for https://ui.perfetto.dev: cores, queues, sampled packets"
+    )
+    trace.add_argument("--pcapng", metavar="FILE", help="write what the simulated program stored in the window")
+    trace.add_argument("--last-ms", type=float, default=10.0, metavar="MS", help="how long to look (default 10)")
+    trace.add_argument(
+        "--until-ms", type=float, default=None, metavar="MS", help="until when, in simulated time (default: end of pilot or replay)"
+    )
+    trace.add_argument("--replication", type=int, default=0, metavar="K", help="which replication (default 0)")
+    trace.add_argument("--seed", type=int, default=None, help="as for run (default: the result's, or 1)")
+    output(trace)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -32,7 +32,6 @@ class Activity:
 
     def __init__(self, m: Machine, start_ps: int) -> None:
         cores: Any = m.cores
-        cores: Any = m.cores
         vcpus: Any = m.vcpus
         count = m.physical + m.virtual
         self.machine = m

@@ -22,6 +22,7 @@ from simnet.records import dtype_of, find, in_array
 from simnet.system.counters import COUNTERS, ROW, fill_row
 from simnet.system.machine import Machine
 from simnet.traffic.frame import Frame, FrameQueue, copy_frame
+from simnet.units import MAX_FRAME_BYTES
 
 WIRE, CAPTURED = "wire", "captured"
 QUEUE_NAMES = {
@@ -187,7 +188,9 @@ class PacketWays:
         changes = self._changes()
         if not changes:
             return
-        gone = {arrival_ps: self.ways[arrival_ps] for i, filled, first in changes for arrival_ps in self.queues[i].leave(filled, first)}
+        gone = {
+            arrival_ps: self.ways[arrival_ps] for i, filled, first in changes for arrival_ps in self.queues[i].leave(filled, first)
+        }
         for i, filled, _ in changes:
             queue = self.queues[i]
             for arrival_ps, flow, frame_bytes in queue.enter(filled):
@@ -235,5 +238,5 @@ class PacketWays:
             way.fate = fate
             way.sights.append(Sight(arrival_ps if now_ps is None else now_ps, fate))
             if fate == CAPTURED and now_ps is not None and not way.kept:
-                self._keep(now_ps, way, way.frame_bytes)
+                self._keep(now_ps, way, MAX_FRAME_BYTES)
         return {}

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
+from pathlib import Path
 from typing import Any
 
-
+import numpy as np
+from numpy.typing import NDArray
 
 from simnet.compiled import mark_compiled
 from simnet.engine.activity import Activity
 from simnet.engine.clocks import Observer
-from simnet.engine.packet_ways import PacketWays
+from simnet.engine.packet_ways import CAPTURED, PacketWays
+from simnet.engine.replay import arrivals, packet_at
 from simnet.engine.simulation import Simulation
 from simnet.errors import UserError
 from simnet.experiment.plan import plan_of
@@ -24,6 +28,7 @@ from simnet.system.choices import drop_en_of, nic_model, read_capture, resolve
 from simnet.system.counters import difference
 from simnet.system.topology import Topology, topology_of
 from simnet.system.traffic_wiring import nominal_kpps
+from simnet.traffic.packets import PacketFile
 from simnet.units import PS_PER_MS
 
 BEFORE_THE_NIC = "switch_discarded"
@@ -88,13 +93,16 @@ def trace(
     """
     if not 0 <= replication < scenario.measure.replications:
         raise UserError(f"--replication {replication}: the run has replications 0 to {scenario.measure.replications - 1}")
+    for name, given in (("--last-ms", last_ms), ("--until-ms", until_ms)):
+        if given is not None and not 0 < given < math.inf:
+            raise UserError(f"{name} {given:g}: more than 0")
     params = resolve(scenario)
     packets = read_capture(scenario, params)
     simulation = Simulation(scenario, params, seed, replication, packets=packets)
     end_ps = _end_ps(simulation, scenario, params) if until_ms is None else round(until_ms * PS_PER_MS)
     start_ps = end_ps - round(last_ms * PS_PER_MS)
-    if not 0 <= start_ps < end_ps:
-        raise UserError(f"--last-ms {last_ms:g}: between 0 and {end_ps / PS_PER_MS:g}, where the traced window ends (--until-ms)")
+    if start_ps < 0:
+        raise UserError(f"--last-ms {last_ms:g}: at most {end_ps / PS_PER_MS:g}, where the window ends (--until-ms moves that)")
     if start_ps:
         simulation.run([start_ps])
     mark_compiled()
@@ -105,7 +113,7 @@ def trace(
         if progress is not None:
             progress("step by step", step / STEPS)
         simulation.run([start_ps + (end_ps - start_ps) * (step + 1) // STEPS])
-    return _timeline(simulation, scenario, params, seed, watch, where, start_ps)
+    return _timeline(simulation, scenario, params, seed, watch, where, start_ps, packets)
 
 
 def _end_ps(simulation: Simulation, scenario: Scenario, params: ParameterSet) -> int:
@@ -115,14 +123,21 @@ def _end_ps(simulation: Simulation, scenario: Scenario, params: ParameterSet) ->
 
 
 def _timeline(
-    simulation: Simulation, scenario: Scenario, params: ParameterSet, seed: int, watch: Watch, where: tuple[Place, ...], start_ps: int
+    simulation: Simulation,
+    scenario: Scenario,
+    params: ParameterSet,
+    seed: int,
+    watch: Watch,
+    where: tuple[Place, ...],
+    start_ps: int,
+    file: PacketFile | None,
 ) -> Timeline:
     end_ps, ways = simulation.now_ps, watch.packets
     first = simulation.rows[simulation.times_ps.index(start_ps)]
     counts = difference(simulation.rows[-1], first)
     dropped = tuple(Dropped(p.key, p.reason, p.counter, int(counts[p.column]), p.knob) for p in where)
     packets = Packets(int(counts.offered), int(counts.captured), int(counts.in_flight), dropped)
-    _check(counts, packets, ways, end_ps)
+    _check(counts, ways)
     return Timeline(
         scenario=scenario.name,
         seed=seed,
@@ -131,15 +146,17 @@ def _timeline(
         end_ps=end_ps,
         cores=_tracks(topology_of(scenario, params), watch.activity, end_ps),
         queues=tuple(
-            QueueTrack(queue.name, queue.levels) for queue in sorted(ways.queues, key=lambda q: q.rank) if any(n for _, n in queue.levels)
+            QueueTrack(queue.name, queue.levels)
+            for queue in sorted(ways.queues, key=lambda q: q.rank)
+            if any(n for _, n in queue.levels)
         ),
         packets=packets,
         in_flight_at_start=int(first.in_flight),
         method=scenario.capture.method,
-        place_names={p.column: p.key for p in where},
+        place_names={p.column: p.key for p in where if p.column != BEFORE_THE_NIC},
         ways=sorted(ways.ways.values(), key=lambda way: way.arrival_ps),
         stored=ways.stored,
-        replayed=None,
+        replayed=_replayed(simulation, scenario, file, ways),
     )
 
 
@@ -151,7 +168,18 @@ def _tracks(topology: Topology, activity: Activity, end_ps: int) -> tuple[CoreTr
     return (*host, *guest)
 
 
-def _check(counts: Any, packets: Packets, ways: PacketWays, end_ps: int) -> None:
+def _replayed(
+    simulation: Simulation, scenario: Scenario, file: PacketFile | None, ways: PacketWays
+) -> tuple[Path, NDArray[np.int64]] | None:
+    """The capture file, and which of its packets were stored."""
+    if file is None or scenario.traffic.pcap is None:
+        return None
+    byte_ps = int(simulation.machine.link.byte_ps)
+    stored = np.array([stored.way.arrival_ps for stored in ways.stored], dtype=np.int64)
+    return data_file(scenario.traffic.pcap), packet_at(file, arrivals(file, scenario.traffic.speed, byte_ps), byte_ps, stored)
+
+
+def _check(counts: Any, ways: PacketWays) -> None:
     """What was seen of the packets is what the machine has counted: fates, and latencies to the picosecond.
 
     Raises
@@ -159,8 +187,9 @@ def _check(counts: Any, packets: Packets, ways: PacketWays, end_ps: int) -> None
     AssertionError
         If not: a mistake in the model or here.
     """
-    del packets, end_ps
-    seen = [way for way in ways.ways.values() if way.fate == "captured"]
+    seen = [way for way in ways.ways.values() if way.fate == CAPTURED]
     latency_ps = sum(way.sights[-1].time_ps - way.arrival_ps for way in seen)
     if (len(seen), latency_ps) != (int(counts.captured), int(counts.latency_sum_ps)):
-        raise AssertionError(f"{len(seen)} captures in {latency_ps} ps were seen, {counts.captured} in {counts.latency_sum_ps} ps were counted")
+        raise AssertionError(
+            f"{len(seen)} captures in {latency_ps} ps were seen, {counts.captured} in {counts.latency_sum_ps} ps were counted"
+        )

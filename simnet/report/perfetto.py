@@ -110,7 +110,7 @@ def _packets(writer: _Writer, timeline: Timeline) -> None:
     """The sampled packets: a track a place, arrows from place to place."""
     parent = writer.track("Sampled packets")
     tracks: dict[str, int] = {}
-    sampled = timeline.sampled()
+    sampled = timeline.sampled
     for place in timeline.places_of(sampled):
         tracks[place] = writer.track(timeline.place_title(place), parent)
     for number, way in enumerate(sampled, start=1):
@@ -139,7 +139,7 @@ def perfetto_trace(timeline: Timeline) -> bytes:
         for time_ps, level in _last_of_each_ns(queue.levels):
             writer.level(track, time_ps, level)
     _packets(writer, timeline)
-    return writer.builder.serialize()
+    return bytes(writer.builder.serialize())
 
 
 def write_perfetto(timeline: Timeline, path: Path) -> None:

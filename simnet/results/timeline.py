@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,7 @@ class Timeline:
     place_names
         Names of the places where packets are lost, by counter.
     replayed
-        The capture file that the traffic comes from, and when each of its frames arrives (ps), if it is a replay.
+        For a replay: the capture file, and which of its frames each stored packet is.
     """
 
     scenario: str
@@ -89,6 +90,7 @@ class Timeline:
     stored: Sequence[Stored] = field(repr=False)
     replayed: tuple[Path, Any] | None = field(default=None, repr=False)
 
+    @cached_property
     def sampled(self) -> list[Way]:
         """Up to SAMPLES packets of each fate, evenly over the window, those of which the most was seen; in order of arrival."""
         chosen: list[Way] = []
@@ -102,7 +104,7 @@ class Timeline:
 
     def as_json(self) -> dict[str, Any]:
         """The object that `--json` prints, without the files."""
-        sampled = Counter(self.fate_name(way.fate) for way in self.sampled())
+        sampled = Counter(self.fate_name(way.fate) for way in self.sampled)
         return {
             "schema": SCHEMA,
             "scenario": self.scenario,
@@ -115,12 +117,15 @@ class Timeline:
             },
             "cores": [{"cpu": t.cpu, **t.shares()} for t in self.cores if t.vcpu is None],
             "vcpus": [{"vcpu": t.vcpu, "cpu": t.cpu, **t.shares()} for t in self.cores if t.vcpu is not None],
-            "queues": [{"queue": q.name, "start": q.levels[0][1], "end": q.levels[-1][1], "most": max(level for _, level in q.levels)} for q in self.queues],
+            "queues": [
+                {"queue": q.name, "start": q.levels[0][1], "end": q.levels[-1][1], "most": max(level for _, level in q.levels)}
+                for q in self.queues
+            ],
             "packets": {
                 **self.packets.as_json(),
                 "in_flight_at_start": self.in_flight_at_start,
                 "in_flight": self.in_flight_at_start + self.packets.in_flight,
-                "stored": len(self.stored),
+                "stored": len(self.stored),  # what a capture file of the window has: stamped in it, read in it or later
             },
             "sampled": {"packets": sum(sampled.values()), "fates": dict(sampled)},
         }
@@ -128,6 +133,17 @@ class Timeline:
     def fate_name(self, fate: str) -> str:
         """What became of a packet: *captured*, *in_flight*, or the place where it was lost."""
         return fate if fate == CAPTURED else self.place_names.get(fate, fate) if fate else IN_FLIGHT
+
+    def none_from_wire_to_monitor(self) -> bool:
+        """Did no packet of the window's arrivals get captured in it: is the latency longer than the window?"""
+        return not any(way.fate == CAPTURED and way.sights[0].place == WIRE for way in self.ways)
+
+    def seen_by_capture(self) -> dict[str, int]:
+        """Packets as the capture counts them: received (dropped ones included), lost before, dropped because its ring was full, delivered to the monitor."""
+        dropped = {place.place: place.packets for place in self.packets.dropped}
+        full = dropped.pop(self.place_names.get("socket_dropped", ""), 0)
+        lost = sum(dropped[place] for place in self.place_names.values() if place in dropped)
+        return {"received": len(self.stored) + full, "lost_before": lost, "dropped": full, "delivered": self.packets.captured}
 
     def places_of(self, ways: Iterable[Way]) -> list[str]:
         """The places that were seen on some ways, in the order in which packets meet them: the wire, queues, and where ways end."""
