@@ -1,5 +1,5 @@
-// Runs Perfetto's trace processor, as a browser would, from the files of its user interface: node trace_processor.mjs FOLDER REQUESTS REPLIES.
-// Both files are streams of TraceProcessorRpc messages.
+// Runs Perfetto's trace processor from the files of its user interface: node trace_processor.mjs FOLDER REQUESTS REPLIES.
+// Both files are streams of TraceProcessorRpc messages. The program takes this for the worker of a browser.
 import { readFileSync, writeFileSync } from "node:fs";
 import { basename, join } from "node:path";
 import { runInThisContext } from "node:vm";
@@ -7,35 +7,25 @@ import { runInThisContext } from "node:vm";
 const [folder, requests, replies] = process.argv.slice(2);
 const received = [];
 const port = { postMessage: (bytes) => received.push(Buffer.from(bytes)) };
-const process_ = process;
-
-function answer() {
-  port.onmessage({ data: new Uint8Array(readFileSync(requests)) });
-  writeFileSync(replies, Buffer.concat(received));
-  process_.exit(0);
-}
+const node = process;
 
 globalThis.self = globalThis;
-globalThis.WorkerGlobalScope = class {};
 globalThis.location = { href: "http://localhost/" };
-globalThis.importScripts = () => {};
+globalThis.WorkerGlobalScope = class {};
 globalThis.XMLHttpRequest = class {
   open(method, url) {
-    this.bytes = readFileSync(join(folder, basename(url)));
+    this.response = new Uint8Array(readFileSync(join(folder, basename(url)))).buffer;
   }
-  send() {
-    this.response = new Uint8Array(this.bytes).buffer;
-  }
+  send() {}
 };
-console.warn = console.log = () => {};
-const instantiate = WebAssembly.instantiate;
-WebAssembly.instantiate = async (...given) => {
-  const made = await instantiate(...given);
-  setTimeout(answer, 100); // when the module knows that it is ready
-  return made;
-};
-globalThis.process = undefined; // so that it does not take this for node
+globalThis.process = undefined;
+console.log = console.warn = () => {};
 runInThisContext(readFileSync(join(folder, "engine_bundle.js"), "utf8"));
-globalThis.onmessage({ data: port });
-globalThis.process = process_;
+globalThis.process = node;
 
+globalThis.onmessage({ data: port });
+setTimeout(() => {
+  port.onmessage({ data: new Uint8Array(readFileSync(requests)) });
+  writeFileSync(replies, Buffer.concat(received));
+  node.exit(0);
+});
