@@ -39,10 +39,10 @@ class Activity:
         self.slices: list[list[Slice]] = [[] for _ in range(count)]
         self._paid_ps, self._halted_ps = cores["paid_ps"][:count], vcpus["halted_ps"][:count]  # views: they follow the machine
         self._level, self._context, self._curr = (cores[name][:count] for name in ("level", "context", "curr"))
-        self._reason = vcpus["reason"]
+        self._reason = vcpus["reason"][:count]
         self._was_paid_ps, self._was_halted_ps = self._paid_ps.tolist(), self._halted_ps.tolist()
         self._tasks = [(int(m.tasks[i].kind), int(m.tasks[i].subject)) for i in range(m.task_count)]
-        self._names: dict[tuple[int, ...], str] = {}
+        self._names: dict[tuple[int, ...], list[str]] = {}
         self._doing = self._names_now()
 
     def look(self, now_ps: int) -> None:
@@ -85,23 +85,22 @@ class Activity:
         slices.append(Slice(begin_ps, now_ps, context, name))
 
     def _names_now(self) -> list[str]:
-        """What each core does now."""
-        names = []
-        for level, context, curr in zip(self._level.tolist(), self._context.tolist(), self._curr.tolist(), strict=True):
-            kind, subject = (NOBODY, NOBODY) if curr == NOBODY else self._tasks[curr]
-            state = (level, context, kind, subject, int(self._reason[subject]) if kind == VCPU else 0)
-            if state not in self._names:
-                self._names[state] = self._describe(*state)
-            names.append(self._names[state])
+        """What each core does now. Machines come to the same few states again and again, so names are kept by state."""
+        state = (*self._level.tolist(), *self._context.tolist(), *self._curr.tolist(), *self._reason.tolist())
+        names = self._names.get(state)
+        if names is None:
+            names = self._names[state] = [self._name(c) for c in range(len(self.slices))]
         return names
 
-    def _describe(self, level: int, context: int, kind: int, subject: int, reason: int) -> str:
+    def _name(self, c: int) -> str:
+        level, context, curr = int(self._level[c]), int(self._context[c]), int(self._curr[c])
+        kind, subject = (NOBODY, NOBODY) if curr == NOBODY else self._tasks[curr]
         if level == WAKING:
             return "leaving the C-state"
         if level == SWITCH:
             return "context switch"
         if context == IN_EXITS:
-            return f"exit: {EXIT_REASONS[EXTERNAL if level == EXIT else reason]}"
+            return f"exit: {EXIT_REASONS[EXTERNAL if level == EXIT else int(self._reason[subject])]}"
         if level != TASK:
             return CONTEXTS[context]
         task = TASK_NAMES.get(kind, f"task of kind {kind}")
