@@ -46,9 +46,11 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
         {
             "capture.method": "recv",
             "capture.cpu": 1,
-            "host.nic.irq_cpus": [0, 1, 2, 3, 4, 5, 6, 7],
+            "host.nic.queues": 4,
+            "host.nic.irq_cpus": [0, 2, 4, 6],
             "traffic.flows": "multi",
             "traffic.frame_bytes": "imix",
+            "traffic.offered_kpps": 200,
         },
     ),
     "UDP socket": ("paper/bare-metal", {"capture.method": "udp", "traffic.offered_kpps": 500}),

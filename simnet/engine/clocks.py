@@ -2,7 +2,7 @@
 
 Both fire the smallest (due, actor). The compiled clock is one loop; it stays with an actor as long as nobody else could be due first, and
 returns to SimPy when something outside the machine is due. The SimPy clock makes one SimPy event of every due time, with the actor's number as
-priority, and skips events that a transition has overtaken: the executable specification, and what a tracer or a debugger hooks into.
+priority, and skips events that a transition has overtaken: the executable specification, and what a tracer (`Observer`) or a debugger hooks into.
 
 What happens outside the machine (feeding a replay, changing a setting) is an ordinary SimPy process. At one time the outside comes first.
 """

@@ -35,11 +35,11 @@ class _Writer:
     """Tracks and their events."""
 
     def __init__(self) -> None:
-        from perfetto.protos.perfetto.trace.perfetto_trace_pb2 import CounterDescriptor, TrackDescriptor, TrackEvent
+        from perfetto.protos.perfetto.trace.perfetto_trace_pb2 import TrackDescriptor, TrackEvent
         from perfetto.trace_builder.proto_builder import TraceProtoBuilder
 
         self.builder = TraceProtoBuilder()
-        self._event, self._track, self._frames = TrackEvent, TrackDescriptor, CounterDescriptor.Unit.UNIT_COUNT
+        self._event, self._track = TrackEvent, TrackDescriptor
         self._tracks = 0
 
     def track(self, name: str, parent: int | None = None, counts: bool = False) -> int:
@@ -57,7 +57,7 @@ class _Writer:
         if parent is not None:
             track.parent_uuid = parent
         if counts:
-            track.counter.unit = self._frames
+            track.counter.unit_name = "packets"
         return self._tracks
 
     def event(self, track: int, time_ps: int, kind: int) -> Any:
