@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from simnet.experiment.plan import expected_seconds
     from simnet.experiment.run import run
     from simnet.experiment.sweep import Sweep, sweep
+    from simnet.experiment.trace import trace
     from simnet.params.schema import ParameterSet, built_in_sets, parameter_set
     from simnet.results.comparison import Comparison
     from simnet.results.explanation import Explanation
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from simnet.results.ranking import Ranking
     from simnet.results.result import Result
     from simnet.results.statistics import Estimate
+    from simnet.results.timeline import Timeline
     from simnet.scenario.loading import built_in_designs, built_in_scenarios, load
     from simnet.scenario.schema import Scenario
 
@@ -58,6 +60,8 @@ _WHERE = {
     "built_in_scenarios": "simnet.scenario.loading",
     "load": "simnet.scenario.loading",
     "Scenario": "simnet.scenario.schema",
+    "Timeline": "simnet.results.timeline",
+    "trace": "simnet.experiment.trace",
 }
 
 __all__ = [
@@ -69,6 +73,7 @@ __all__ = [
     "Result",
     "Scenario",
     "Sweep",
+    "Timeline",
     "UserError",
     "built_in_designs",
     "built_in_scenarios",
@@ -84,6 +89,7 @@ __all__ = [
     "run",
     "samples_frame",
     "sweep",
+    "trace",
 ]
 
 

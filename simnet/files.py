@@ -29,6 +29,23 @@ def prepare(directory: Path) -> None:
         raise UserError(f"--out {directory}: cannot be written to: {error.strerror}") from None
 
 
+def prepare_file(path: Path, option: str) -> None:
+    """See that a file can be written to its folder, before any long work.
+
+    Raises
+    ------
+    UserError
+        If there is no such folder, it cannot be written to, or the path is a folder itself.
+    """
+    if path.is_dir():
+        raise UserError(f"{option} {path}: is a folder")
+    try:
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise UserError(f"{option} {path}: cannot be written: {error.strerror}") from None
+
+
 def write_whole(path: Path, write: Callable[[Path], None]) -> None:
     """Let `write` make a file beside `path`, then put it in its place; what was there before stays if that fails.
 

@@ -16,7 +16,7 @@ from simnet.experiment.cells import expand
 from simnet.experiment.design import load_design
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 RUN_ELSEWHERE = ("simnet validate", "simnet sweep", "python -m")
 """Long ones: `validate` and `sweep` have their own tests, and `validate` runs in .ci/run; benchmarks are not for tests."""
 

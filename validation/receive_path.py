@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from simnet.engine.clocks import CompiledClock, settle_and_sample, step
 from simnet.engine.simulation import Simulation
+from simnet.records import in_array
 from simnet.scenario.loading import load
 from simnet.system.choices import resolve
 from simnet.system.counters import new_rows
@@ -104,7 +105,7 @@ def every_latency(simulation: Simulation, end_ps: int) -> list[int]:
         if now >= end_ps:
             break
         before = monitor.captured
-        step(m, actor, now)
+        step(in_array(m), actor, now)
         if monitor.captured != before:
             latencies.append(int(monitor.last_latency_ps))
     return latencies
@@ -114,7 +115,7 @@ def observe(stepped: Simulation, compiled: Simulation, end_ps: int) -> tuple[lis
     """Run two equal machines up to `end_ps`, one step by step: every latency of that one, and the counters of both by name."""
     latencies = every_latency(stepped, end_ps)
     rows = {"stepped": new_rows(1), "compiled": new_rows(1)}
-    settle_and_sample(stepped.machine, end_ps, rows["stepped"])
+    settle_and_sample(in_array(stepped.machine), end_ps, rows["stepped"])
     CompiledClock(compiled.machine).sample(np.array([end_ps]), rows["compiled"])
     return latencies, {name: row[0] for name, row in rows.items()}
 

@@ -299,3 +299,37 @@ def report_command(options: Namespace) -> int:
     else:
         print("\n".join([*written.page.answer, "", f"The whole report: {written.out}"]))
     return 0
+
+
+def trace_command(options: Namespace) -> int:
+    """The last milliseconds of a replication, transition by transition."""
+    from simnet.experiment.again import question
+    from simnet.files import prepare_file
+
+    asked = question(options.name, options.set, options.seed)
+    files = {name: Path(path) for name in ("perfetto", "pcapng") if (path := getattr(options, name))}
+    for name, path in files.items():
+        prepare_file(path, f"--{name}")
+    if "perfetto" in files:
+        from simnet.report.perfetto import need_perfetto
+
+        need_perfetto()
+    from simnet.experiment.trace import trace
+    from simnet.report.timeline import timeline_text, write_timeline
+
+    with _progress(asked.scenario.name) as progress:
+        timeline = trace(
+            asked.scenario,
+            last_ms=options.last_ms,
+            until_ms=options.until_ms,
+            replication=options.replication,
+            seed=asked.seed,
+            progress=progress,
+        )
+    for name, path in files.items():
+        write_timeline(timeline, name, path)
+    if options.json:
+        _print_json({**timeline.as_json(), "files": {name: str(path) for name, path in files.items()}})
+    else:
+        print(timeline_text(timeline, files))
+    return 0

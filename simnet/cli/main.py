@@ -29,6 +29,7 @@ EPILOGUE = """examples:
   simnet sweep paper/factorial --out results
   simnet report results
   simnet validate theory
+  simnet trace paper/vm --perfetto vm.pftrace --pcapng vm.pcapng
   simnet lesson livelock
 """
 
@@ -118,6 +119,7 @@ def build_parser() -> argparse.ArgumentParser:
     _pin_parser(commands, sets, output)
     _lesson_parser(commands)
     _report_parser(commands, output)
+    _trace_parser(commands, sets, output)
     return parser
 
 
@@ -159,6 +161,23 @@ def _report_parser(commands: Commands, output: Options) -> None:
     report.add_argument("--out", metavar="FILE", help="the page (default: report.html in DIR)")
     report.add_argument("--quick", action="store_true", help="only what one run shows: no load curve, what-ifs and advice")
     output(report)
+
+
+def _trace_parser(commands: Commands, sets: Options, output: Options) -> None:
+    trace = commands.add_parser("trace", help="the last milliseconds of a replication, as a Perfetto trace or a pcapng file")
+    trace.add_argument("name", help="a built-in name, a .yaml file, a result.json or a folder with one")
+    sets(trace)
+    trace.add_argument(
+        "--perfetto", metavar="FILE", help="write a trace for https://ui.perfetto.dev: cores, queues, sampled packets"
+    )
+    trace.add_argument("--pcapng", metavar="FILE", help="write what the simulated program stored in the window")
+    trace.add_argument("--last-ms", type=float, default=10.0, metavar="MS", help="how long to look (default 10)")
+    trace.add_argument(
+        "--until-ms", type=float, default=None, metavar="MS", help="until when, in simulated time (default: end of pilot or replay)"
+    )
+    trace.add_argument("--replication", type=int, default=0, metavar="K", help="which replication (default 0)")
+    trace.add_argument("--seed", type=int, default=None, help="as for run (default: the result's, or 1)")
+    output(trace)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -2,7 +2,7 @@
 
 Both fire the smallest (due, actor). The compiled clock is one loop; it stays with an actor as long as nobody else could be due first, and
 returns to SimPy when something outside the machine is due. The SimPy clock makes one SimPy event of every due time, with the actor's number as
-priority, and skips events that a transition has overtaken: the executable specification, and what a tracer or a debugger hooks into.
+priority, and skips events that a transition has overtaken: the executable specification, and what a tracer (`Observer`) or a debugger hooks into.
 
 What happens outside the machine (feeding a replay, changing a setting) is an ordinary SimPy process. At one time the outside comes first.
 """
@@ -19,6 +19,7 @@ from simpy.events import EventPriority
 from simnet.agenda import next_actor
 from simnet.compiled import cold_jit, inline_jit, jit
 from simnet.hardware.nic import admit
+from simnet.records import in_array
 from simnet.system.counters import Rows, fill_row, new_rows
 from simnet.system.dispatch import account_both, fire
 from simnet.system.machine import Machine
@@ -69,10 +70,23 @@ def run_and_sample(m: Machine, times_ps: Times, rows: Any) -> None:
 
 
 @cold_jit
-def settle_and_sample(m: Machine, now_ps: int, rows: Any) -> None:
+def settle_and_sample(machines: Any, now_ps: int, rows: Any) -> None:
     """Settle a machine that was stepped from outside, and fill a row of counters."""
-    settle(m, now_ps)
-    fill_row(m, rows[0])
+    settle(machines[0], now_ps)
+    fill_row(machines[0], rows[0])
+
+
+class Observer:
+    """Looks at a machine that goes step by step, before and after everything that happens, inside the machine or outside. This one does not."""
+
+    def before(self, now_ps: int) -> None:
+        """Something happens at `now_ps`. May let in what has arrived until then, nothing else."""
+
+    def after(self, now_ps: int) -> None:
+        """It has happened."""
+
+
+UNWATCHED = Observer()
 
 
 class Clock(Protocol):
@@ -105,31 +119,37 @@ class CompiledClock:
 
 
 class SimpyClock:
-    """One SimPy event a due time."""
+    """One SimPy event a due time. Takes over from another clock together with its `environment`; an `observer` sees every step."""
 
-    def __init__(self, machine: Machine) -> None:
+    def __init__(self, machine: Machine, environment: simpy.Environment | None = None, observer: Observer = UNWATCHED) -> None:
         self.machine = machine
-        self.environment = simpy.Environment()
+        self._machines = in_array(machine)
+        self.environment = environment or simpy.Environment()
+        self._observer = observer
+        self._due_ps: Any = machine.agenda.due_ps[: machine.agenda.actors]
         self._armed: list[int | None] = [None] * machine.agenda.actors
 
     def sample(self, times_ps: Times, rows: Rows) -> None:
-        for i, time_ps in enumerate(times_ps):
-            self._advance(int(time_ps))
-            settle_and_sample(self.machine, int(time_ps), rows[i : i + 1])
+        for i, time_ps in enumerate(times_ps.tolist()):
+            self._advance(time_ps)
+            self._observer.before(time_ps)
+            settle_and_sample(self._machines, time_ps, rows[i : i + 1])
+            self._observer.after(time_ps)
 
     def _advance(self, until_ps: int) -> None:
         self.machine.agenda.quiet_until_ps = 0
         while True:
             self._arm(until_ps)
-            if self.environment.peek() >= until_ps:
+            due = self.environment.peek()
+            if due >= until_ps:
                 break
+            self._observer.before(int(due))
             self.environment.step()
+            self._observer.after(int(due))
 
     def _arm(self, until_ps: int) -> None:
         """An event for every actor whose due time is new."""
-        agenda = self.machine.agenda
-        for actor in range(agenda.actors):
-            due = int(agenda.due_ps[actor])
+        for actor, due in enumerate(self._due_ps.tolist()):
             if due != self._armed[actor] and due < until_ps:
                 self._armed[actor] = due
                 event = simpy.Event(self.environment)
@@ -140,15 +160,15 @@ class SimpyClock:
 
     def _happen(self, event: simpy.Event) -> None:
         actor, due = cast("tuple[int, int]", event._value)
-        agenda = self.machine.agenda
-        if agenda.due_ps[actor] == due and self._armed[actor] == due:
+        if self._due_ps[actor] == due and self._armed[actor] == due:
             self._armed[actor] = None
-            step(self.machine, actor, due)
+            step(self._machines, actor, due)
 
 
 @cold_jit
-def step(m: Machine, actor: int, now: int) -> None:
+def step(machines: Any, actor: int, now: int) -> None:
     """Fire one transition."""
+    m = machines[0]
     fire(m, actor, now)
     m.agenda.fired += 1
 

@@ -45,11 +45,27 @@ def arrivals(packets: PacketFile, speed: float, byte_ps: int) -> Times:
     return START_PS + queued
 
 
-def blocks(packets: PacketFile, times: Times, loop: bool, wire_ps: int) -> Iterator[tuple[Times, Times, Times]]:
-    """Successive blocks of (arrival, frame bytes, flow); a looped file follows itself after its mean gap, at least `wire_ps`."""
-    offset = 0
+def first_wire_ps(packets: PacketFile, byte_ps: int) -> int:
+    """How long the file's first packet is on the link."""
+    return (int(packets.frame_bytes[0]) + WIRE_OVERHEAD_BYTES) * byte_ps
+
+
+def loop_period(times: Times, wire_ps: int) -> int:
+    """After how many ps a looped file follows itself: after its mean gap, at least `wire_ps`."""
     span = int(times[-1] - times[0])
-    period = span + max(span // max(len(times) - 1, 1), wire_ps)
+    return span + max(span // max(len(times) - 1, 1), wire_ps)
+
+
+def packet_at(packets: PacketFile, times: Times, byte_ps: int, arrivals_ps: Times) -> Times:
+    """Which packets of the file arrived at these times, looped or not."""
+    since = (arrivals_ps - times[0]) % loop_period(times, first_wire_ps(packets, byte_ps))
+    return np.asarray(np.searchsorted(times, times[0] + since), dtype=np.int64)
+
+
+def blocks(packets: PacketFile, times: Times, loop: bool, wire_ps: int) -> Iterator[tuple[Times, Times, Times]]:
+    """Successive blocks of (arrival, frame bytes, flow); a looped file follows itself (see `loop_period`)."""
+    offset = 0
+    period = loop_period(times, wire_ps)
     while True:
         for start in range(0, len(times), BLOCK):
             part = slice(start, start + BLOCK)
@@ -69,8 +85,7 @@ def load_block(m: Machine, now: int, arrivals_ps: Times, frame_bytes: Times, flo
 
 def feed(environment: simpy.Environment, m: Machine, packets: PacketFile, times: Times, loop: bool) -> ProcessGenerator:
     """Keep between one and two blocks ahead of the link."""
-    wire_ps = (int(packets.frame_bytes[0]) + WIRE_OVERHEAD_BYTES) * int(m.link.byte_ps)
-    for block in blocks(packets, times, loop, wire_ps):
+    for block in blocks(packets, times, loop, first_wire_ps(packets, int(m.link.byte_ps))):
         load_block(m, int(environment.now), *block)
         ahead = int(block[0][0]) - int(environment.now)
         if ahead > 0:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from simnet.engine.clocks import CLOCKS
+from simnet.engine.clocks import CLOCKS, Clock, Observer, SimpyClock
 from simnet.engine.replay import arrivals, feed
 from simnet.engine.streams import seed_source
 from simnet.params.schema import ParameterSet
@@ -58,7 +58,7 @@ class Simulation:
     ) -> None:
         self.replication = replication
         self.machine = build(scenario, params, seed_source(seed, replication), packets)
-        self.clock = CLOCKS[engine](self.machine)
+        self.clock: Clock = CLOCKS[engine](self.machine)
         self.now_ps = 0
         self.times_ps: list[int] = [0]
         self.rows: list[Any] = list(new_rows(1))
@@ -89,6 +89,10 @@ class Simulation:
             self.rows += list(rows)
             if self.now_ps in remember:
                 self.histograms[self.now_ps] = self.histograms_now()
+
+    def watch(self, observer: Observer) -> None:
+        """From now on go step by step under the eyes of an observer; the bytes are the same."""
+        self.clock = SimpyClock(self.machine, self.clock.environment, observer)
 
     def histograms_now(self) -> Histograms:
         """Histograms since time 0."""

@@ -45,3 +45,8 @@ def next_flow(source: FlowSource) -> int:
 def source_address(flow: int) -> int:
     """IPv4 source address of a synthetic flow, as a number."""
     return (10 << 24) | ((16 + (flow >> HOST_SHIFT)) << 16) | (flow & ((1 << ADDRESS_BITS) - 1))
+
+
+def source_port(flow: int) -> int:
+    """UDP source port of a synthetic flow."""
+    return SOURCE_PORT ^ (flow >> ADDRESS_BITS & 0xFFFF)

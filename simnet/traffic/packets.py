@@ -24,7 +24,7 @@ MOST_PS = 1 << 61
 SEGMENT_BYTES = 1518
 ETHERNET_HEADER = 14
 UDP, TCP = 17, 6
-_IPV4 = b"\x08\x00"
+_IPV4, _IPV6 = b"\x08\x00", b"\x86\xdd"
 _VLAN_TAGS = (b"\x81\x00", b"\x88\xa8")
 
 
@@ -117,6 +117,16 @@ def frames_on_wire(packet: Packet) -> Iterator[int]:
     while left > 0:
         yield max(min(left, most), MIN_FRAME_BYTES)
         left -= most
+
+
+def ethernet_frame(packet: Packet) -> bytes:
+    """What was captured of a packet, as an Ethernet frame without FCS, padded if all of it was; other link headers give way to an Ethernet one."""
+    data, layer = packet.data, _LINK_LAYERS[packet.link_type]
+    length = packet.length - layer.header_bytes + ETHERNET_HEADER
+    if packet.link_type != 1:
+        data = data[layer.header_bytes :]
+        data = bytes(12) + (_IPV6 if data[:1] and data[0] >> 4 == 6 else _IPV4) + data
+    return data if len(data) < length else data.ljust(MIN_FRAME_BYTES - FCS_BYTES, b"\0")
 
 
 def read_packets(path: Path, hash_of: Callable[[FiveTuple | None], int]) -> PacketFile:
