@@ -25,6 +25,8 @@ METHODS = {
     "vm": ("paper/vm", {}),
     "vm, shared core": ("paper/vm-shared-core", {}),
     "vm, process": ("paper/vm", {"capture.method": "pf_packet", "capture.cpu": 0, "guest.backend": "qemu-kvm-0.12"}),
+    "threaded NAPI": ("whatif/threaded-napi", {}),
+    "threaded NAPI, softirqs beside it": ("whatif/threaded-napi", {"host.nic.napi_cpus": 5, "capture.method": "pf_packet"}),
     "vhost-net": ("whatif/vhost", {}),
     "virtual function": ("whatif/sr-iov", {"capture.method": "pf_packet", "traffic.frame_bytes": 1518}),
     "posted interrupts": ("whatif/sr-iov-posted", {"traffic.source": "poisson", "traffic.offered_kpps": 50}),

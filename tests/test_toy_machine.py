@@ -69,6 +69,7 @@ def host(tick_ps: int, first_tick_ps: int) -> Machine:
         m.cores[c].curr = NOBODY
         m.cores[c].next_tick_ps = first_tick_ps
         m.cores[c].ksoftirqd = add_task(m, KSOFTIRQD_THREAD, c, c, IN_KSOFTIRQD, SLEEPING)
+    m.nic.vectors[0].guest, m.napis[0].thread = PHYSICAL, NOBODY
     m.link.source, m.link.arriving.arrival_ps = REPLAYED, NEVER
     return m
 

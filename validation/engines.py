@@ -116,7 +116,8 @@ def random_question(number: int) -> tuple[str, dict[str, Any]]:
     """Scenario and settings of random scenario `number`; two of five capture in a guest."""
     settings = random_settings(number)
     if number % 5 not in (1, 3):
-        return "paper/bare-metal", settings
+        threads = {"host.kernel": "5.15", "host.nic.napi_cpus": random.Random(-number).choice([7, 5, 1])}
+        return "paper/bare-metal", settings | (threads if number % 10 == 4 else {})
     return "paper/vm", settings | random_guest(number)
 
 

@@ -32,7 +32,7 @@ NOBODY = -1
 MAX_TASKS = 48
 
 # Who runs __do_softirq on a core.
-NOT_RUNNING, INLINE, KSOFTIRQD = 0, 1, 2
+NOT_RUNNING, INLINE, KSOFTIRQD, NAPI_THREAD = 0, 1, 2, 3
 
 # Softirq numbers, in the order in which they are served.
 TIMER_SOFTIRQ, NET_TX_SOFTIRQ, NET_RX_SOFTIRQ = 1, 2, 4

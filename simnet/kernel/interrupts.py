@@ -52,8 +52,7 @@ def take_interrupt(m: HasNapi, c: int, now: int) -> int:
     cpu.interrupts += 1
     if vector >= FIRST_DEVICE_VECTOR:
         m.cores[c].events[DEVICE_INTERRUPTS] += 1
-        napi_schedule(m, c, vector - FIRST_DEVICE_VECTOR)
-        return m.costs.device_interrupt_ps
+        return m.costs.device_interrupt_ps + napi_schedule(m, c, vector - FIRST_DEVICE_VECTOR, now)
     if vector == RESCHEDULE_VECTOR:
         m.cores[c].events[RESCHEDULE_INTERRUPTS] += 1
         return m.costs.reschedule_interrupt_ps

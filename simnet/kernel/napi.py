@@ -3,15 +3,30 @@
 Each entry is polled for at most its weight. One that returns its full weight goes to the tail; one that returns less has left the list itself
 (napi_complete). What a poll returns counts against the budget. ixgbe returns 0 when it is done and its weight when it is not, so completed polls
 cost it no budget; igb and virtio_net return the number of packets.
+
+A context may have a thread of its own instead (threaded NAPI, Linux 5.12: `napi_threaded_poll`): it is woken where the softirq would have been raised, polls with softirqs off, lets pending ones in after
+each poll (local_bh_enable) and may be preempted between two.
 """
 
 from __future__ import annotations
 
 from typing import Protocol
 
-from simnet.compiled import jit
-from simnet.kernel.core import COMPLETIONS, FRAMES, MAX_POLLED, NET_RX_SOFTIRQ, POLLS, HasCores, SoftirqRun
-from simnet.kernel.softirq import NET_RX, raise_softirq
+from simnet.compiled import cold_jit, jit
+from simnet.kernel.core import (
+    BLOCKED,
+    COMPLETIONS,
+    FRAMES,
+    MAX_POLLED,
+    NAPI_THREAD,
+    NET_RX_SOFTIRQ,
+    NOBODY,
+    POLLS,
+    HasCores,
+    SoftirqRun,
+)
+from simnet.kernel.sched import wake_up
+from simnet.kernel.softirq import LEAVE, NET_RX, POLL, raise_softirq
 from simnet.records import Array, Record, many
 
 BATCH_BINS = 257
@@ -19,9 +34,10 @@ POLL_OVER = -6
 
 
 class Napi(Record):
-    """One NAPI context. `holds_frame`: the frame at the head of its ring is being paid for; `completing`: so is napi_complete."""
+    """One NAPI context. `thread`: the task that polls it, or NOBODY; `holds_frame`: the frame at the head of its ring is being paid for; `completing`: so is napi_complete."""
 
     kind: int
+    thread: int
     queue: int
     handler: int
     scheduled: int
@@ -44,13 +60,17 @@ class HasNapi(HasCores, Protocol):
 
 
 @jit
-def napi_schedule(m: HasNapi, c: int, n: int) -> None:
-    """Put a context at the tail of core `c`'s poll list and raise NET_RX."""
-    if m.napis[n].scheduled:  # napi_schedule_prep
-        return
-    m.napis[n].scheduled = 1
+def napi_schedule(m: HasNapi, c: int, n: int, now: int) -> int:
+    """Put a context at the tail of core `c`'s poll list and raise NET_RX, or wake its thread. Returns what waking it costs."""
+    napi = m.napis[n]
+    if napi.scheduled:  # napi_schedule_prep
+        return 0
+    napi.scheduled = 1
+    if napi.thread != NOBODY:
+        return wake_up(m, napi.thread, c, now)
     append(m.cores[c].softirq, n)
     raise_softirq(m, c, NET_RX_SOFTIRQ)
+    return 0
 
 
 @jit
@@ -79,15 +99,16 @@ def poll_returns(m: HasNapi, c: int, complete: bool) -> None:
     """The poll of the core's current context is over: charge the budget, keep or remove it, back to net_rx_action."""
     run = m.cores[c].softirq
     napi = m.napis[run.napi]
-    n = take_first(run)
-    returned = napi.work
-    if not complete:
-        append(run, n)
-        returned = napi.weight
-    else:
+    if complete:
         napi.scheduled = 0
-        returned = napi.work if napi.returns_work_done else 0
-    run.budget -= returned
+    if run.runner == NAPI_THREAD:
+        run.phase = LEAVE
+    else:
+        run.phase = NET_RX
+        n = take_first(run)
+        if not complete:
+            append(run, n)
+        run.budget -= napi.weight if not complete else napi.work if napi.returns_work_done else 0
     napi.polls += 1
     napi.packets += napi.work
     m.cores[c].events[POLLS] += 1
@@ -96,7 +117,17 @@ def poll_returns(m: HasNapi, c: int, complete: bool) -> None:
     napi.work = 0
     napi.begun = 0
     napi.completing = 0
-    run.phase = NET_RX
+
+
+@cold_jit
+def napi_thread_step(m: HasNapi, i: int) -> int:
+    """Thread `i` polls its context, if that is scheduled, or sleeps. The caller looks for a reschedule between polls (cond_resched)."""
+    task = m.tasks[i]
+    if not m.napis[task.subject].scheduled:
+        return BLOCKED
+    run = m.cores[task.core].softirq
+    run.runner, run.phase, run.napi = NAPI_THREAD, POLL, task.subject
+    return 0
 
 
 @jit

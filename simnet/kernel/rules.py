@@ -35,7 +35,7 @@ class Rules(Record):
 class Generation:
     """A kernel generation: its rules before HZ and the number of CPUs are known. Times in ms.
 
-    The CFS base values are multiplied by 1 + floor(log2(min(CPUs, 8))) (sched_fair.c, get_update_sysctl_factor).
+    `threaded_napi`: NAPI contexts may have threads. The CFS base values are multiplied by 1 + floor(log2(min(CPUs, 8))) (sched_fair.c, get_update_sysctl_factor).
     """
 
     name: str
@@ -47,6 +47,7 @@ class Generation:
     defers_to_ksoftirqd: bool = False
     queues_wakeups: bool = True
     budget: int = 300
+    threaded_napi: bool = False
     sched_latency_ms: float = 6.0
     min_granularity_ms: float = 0.75
     wakeup_granularity_ms: float = 1.0
@@ -68,9 +69,19 @@ GENERATIONS = {
         ),
         Generation(
             "4.8",
-            "kernel/softirq.c (2 ms and ten rounds, need_resched left out), net/core/dev.c, kernel/sched of Linux 4.8; no halt polling",
+            "kernel/softirq.c (2 ms, ten rounds or need_resched), net/core/dev.c, kernel/sched of Linux 4.8; no halt polling",
             softirq_limit_ms=2.0,
             queues_wakeups=False,
+        ),
+        Generation(
+            "5.15",
+            "kernel/softirq.c, net/core/dev.c (netdev_budget_usecs of 2 ms), kernel/sched/fair.c of Linux 5.15: 2 ms, ten rounds or need_resched; irq_exit leaves softirqs to a runnable ksoftirqd (4cd13c21b207)",
+            softirq_limit_ms=2.0,
+            net_rx_jiffies=0,
+            net_rx_limit_ms=2.0,
+            defers_to_ksoftirqd=True,
+            queues_wakeups=False,
+            threaded_napi=True,
         ),
     )
 }

@@ -12,7 +12,9 @@ from __future__ import annotations
 
 from simnet.compiled import cold_jit, jit
 from simnet.kernel.core import (
+    IN_SOFTIRQ,
     INLINE,
+    NAPI_THREAD,
     NET_RX_SOFTIRQ,
     NET_TX_RUNS,
     NET_TX_SOFTIRQ,
@@ -141,8 +143,13 @@ def softirq_step(m: HasCores, c: int, now: int) -> int:
     if run.phase == SERVE:
         return serve(m, c, now)
     if run.phase == LEAVE:
+        threaded = run.runner == NAPI_THREAD
         run.runner = NOT_RUNNING
-        return FINISHED
+        if not (threaded and may_run_inline(m, c)):
+            return FINISHED
+        begin_softirqs(m, c, INLINE, now)  # the thread's local_bh_enable
+        m.cores[c].context = IN_SOFTIRQ
+        return 0
     if run.polled_count == 0:
         run.phase = SERVE
         return 0

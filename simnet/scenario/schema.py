@@ -75,6 +75,10 @@ def _cpus(value: Any) -> Any:
     return cpus if isinstance(value, list) else cpus[0]
 
 
+def _cpus_or_none(value: Any) -> Any:
+    return None if value is None else _cpus(value)
+
+
 def _frame_length(value: Any) -> int:
     """One length; as the key of a mix it may be a string of digits (that is how JSON writes it)."""
     if isinstance(value, str) and not value.isdigit():
@@ -133,13 +137,14 @@ class Section(BaseModel):
 
 
 class Nic(Section):
-    """The receiving port. `irq_cpus`: one CPU for all queues or one for each; `model`: the parameter set's if not given; `ring_descriptors` and
+    """The receiving port. `irq_cpus`: one CPU for all queues or one for each; `napi_cpus`: the queues' NAPI contexts have threads of their own there (threaded NAPI); `model`: the parameter set's if not given; `ring_descriptors` and
     `drop_en`: the driver's."""
 
     model: Name | None = None
     queues: Annotated[Count, Field(ge=1, le=16)] = 8
     ring_descriptors: Annotated[Count, Field(ge=1)] | None = None
     irq_cpus: Annotated[int | list[int], BeforeValidator(_cpus)] = 7
+    napi_cpus: Annotated[int | list[int] | None, BeforeValidator(_cpus_or_none)] = None
     drop_en: bool | None = None
     moderation: Literal["adaptive", "fixed"] = "adaptive"
     moderation_us: Annotated[Number, Field(ge=0, le=1000)] = 50.0
@@ -382,6 +387,13 @@ class Scenario(Section):
         if self.guest is not None and self.guest.is_assigned and self.host.nic.queues != self.guest.vms:
             raise ValueError(
                 f"host.nic.queues: {self.host.nic.queues}; a virtual function of this model has one queue: set it to guest.vms, {self.guest.vms}"
+            )
+        threads = self.host.nic.napi_cpus
+        if threads is not None and self.guest is not None and self.guest.is_assigned:
+            raise ValueError("host.nic.napi_cpus: the guest's kernel polls its function, not the host's")
+        if isinstance(threads, list) and len(threads) != self.host.nic.queues:
+            raise ValueError(
+                f"host.nic.napi_cpus: {len(threads)} CPUs for {self.host.nic.queues} queues; give one CPU, or one for each queue"
             )
         if isinstance(self.host.nic.irq_cpus, list) and len(self.host.nic.irq_cpus) != self.host.nic.queues:
             raise ValueError(

@@ -110,6 +110,10 @@ def generation_of(scenario: Scenario, params: ParameterSet, of_guest: str | None
         if of_guest:
             raise scenario.mistake("guest.kernel", message)
         raise scenario.mistake("host.kernel", message) if scenario.host.kernel else params.mistake("host.kernel", message)
+    if scenario.host.nic.napi_cpus is not None and of_guest is None and not GENERATIONS[name].threaded_napi:
+        raise scenario.mistake(
+            "host.nic.napi_cpus", f"the rules of {name} know no threaded NAPI; Linux 5.12 is the first that does (host.kernel=5.15)"
+        )
     return GENERATIONS[name]
 
 

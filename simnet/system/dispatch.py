@@ -40,6 +40,7 @@ from simnet.kernel.core import (
 )
 from simnet.kernel.interrupts import ticks_fire, timeouts_fire
 from simnet.kernel.ksoftirqd import ksoftirqd_step
+from simnet.kernel.napi import napi_thread_step
 from simnet.kernel.sched import go_to_sleep, receive_wakeups, schedule
 from simnet.kernel.softirq import FINISHED, begin_softirqs, may_run_inline
 from simnet.system.machine import Machine
@@ -51,7 +52,10 @@ from simnet.virt.vcpu import EXTERNAL, HLT, IN_GUEST_MODE, guest_timers_fire, is
 from simnet.virt.vhost import owes_signal, vhost_step
 
 # Kinds of tasks.
-KSOFTIRQD_THREAD, READER, HOG, VCPU, IO_THREAD, VHOST = 0, 1, 2, 3, 4, 5
+KSOFTIRQD_THREAD, READER, HOG, VCPU, IO_THREAD, VHOST, NAPI = 0, 1, 2, 3, 4, 5, 6
+
+CONTEXT_OF_RUNNER = (IN_IDLE, IN_SOFTIRQ, IN_KSOFTIRQD, IN_SYSTEM)
+"""Under which heading polls and softirqs are booked, by who runs them."""
 
 
 @jit
@@ -72,6 +76,8 @@ def task_work(m: Machine, c: int, now: int) -> int:
         return io_thread_step(m, m.cores[c].curr, now)
     if task.kind == VHOST:
         return vhost_step(m, m.cores[c].curr, now)
+    if task.kind == NAPI:
+        return napi_thread_step(m, m.cores[c].curr)
     task.context = IN_USER
     return rules_of(m, c).tick_ps
 
@@ -135,7 +141,7 @@ def next_work(m: Machine, c: int, now: int) -> int:
         begin_softirqs(m, c, INLINE, now)
     if core.softirq.runner != NOT_RUNNING:
         core.level = SOFTIRQ
-        core.context = IN_SOFTIRQ if core.softirq.runner == INLINE else IN_KSOFTIRQD
+        core.context = CONTEXT_OF_RUNNER[core.softirq.runner]
         cost = softirq_work(m, c, now)
         now = core.began_ps
         if m.cpus[c].irr:

@@ -122,6 +122,7 @@ def _wire_vcpus(m: Machine, scenario: Scenario, guest: Guest, topology: Topology
 def _wire_driver(m: Machine, guest: Guest, topology: Topology, costing: Costing, io_cpu: int) -> None:
     napi, pin = m.napis[VIRTIO_NAPI], topology.pins[guest.irq_vcpu]
     napi.kind = VIRTIO
+    napi.thread = NOBODY
     napi.weight = VIRTIO_WEIGHT
     napi.returns_work_done = 1
     crossing = _crossing_ps(topology, costing, io_cpu, (pin,))

@@ -14,7 +14,7 @@ class Topology:
     """CPUs of a host by number. Only the CPUs that a scenario puts work on are simulated, as `used`; the others idle.
 
     A guest has vCPUs, each pinned to a CPU of the host (`pins`); `io_cpus` are those on which the thread between tap and guest, its `mover`, may be at boot, none if the guest drives
-    the NIC itself. `irq_cpus` belong to the NIC.
+    the NIC itself. `irq_cpus` belong to the NIC; on `napi_cpus` threads poll it, if softirqs do not.
     `receiving` and `reading` are the CPUs, the guest's if there is one, that run the receive softirq and the capturing process (None: no process).
     """
 
@@ -27,6 +27,7 @@ class Topology:
     pins: tuple[int, ...] = ()
     io_cpus: tuple[int, ...] = ()
     mover: str = ""
+    napi_cpus: tuple[int, ...] = ()
 
     @property
     def has_guest(self) -> bool:
@@ -41,7 +42,7 @@ class Topology:
     @property
     def polling(self) -> tuple[int, ...]:
         """CPUs of the host on which the NIC's receive rings are polled: those of its interrupts, or those below the guests that drive it."""
-        return tuple(self.pins[v] for v in self.receiving) if self.is_assigned else self.irq_cpus
+        return tuple(self.pins[v] for v in self.receiving) if self.is_assigned else self.napi_cpus or self.irq_cpus
 
     @property
     def working(self) -> tuple[int, ...]:
@@ -52,7 +53,7 @@ class Topology:
     def used(self) -> tuple[int, ...]:
         """CPU numbers of the host with work, ascending: the order of the machine's physical cores."""
         working = [self.pins[v] for v in self.working] if self.has_guest else self.working
-        return tuple(sorted({*self.irq_cpus, *working, *self.io_cpus}))
+        return tuple(sorted({*self.irq_cpus, *self.napi_cpus, *working, *self.io_cpus}))
 
     def core(self, cpu: int) -> int:
         """Index among the machine's cores of a CPU of the host."""
@@ -76,6 +77,11 @@ def cfs_factor(cpus: int) -> int:
     return min(cpus, 8).bit_length()
 
 
+def _of_queues(cpus: int | list[int] | None, queues: int) -> tuple[int, ...]:
+    """One CPU for each queue, if there is one."""
+    return () if cpus is None else tuple(cpus) if isinstance(cpus, list) else (cpus,) * queues
+
+
 def topology_of(scenario: Scenario, params: ParameterSet) -> Topology:
     """CPUs of the scenario's host and guest.
 
@@ -86,7 +92,7 @@ def topology_of(scenario: Scenario, params: ParameterSet) -> Topology:
     """
     host, nic, guest = params.host, scenario.host.nic, scenario.guest
     cpus = host["sockets"] * host["cores_per_socket"]
-    irq_cpus = tuple(nic.irq_cpus) if isinstance(nic.irq_cpus, list) else (nic.irq_cpus,) * nic.queues
+    irq_cpus, napi_cpus = _of_queues(nic.irq_cpus, nic.queues), _of_queues(nic.napi_cpus, nic.queues)
     if guest is None or guest.is_assigned:
         io_cpus: tuple[int, ...] = ()
     else:
@@ -94,7 +100,10 @@ def topology_of(scenario: Scenario, params: ParameterSet) -> Topology:
     pins = () if guest is None else tuple(guest.vcpus)
     reading = None if scenario.capture.method == "kernel_module" else scenario.capture.cpu
     bound = (
-        [("host.nic.irq_cpus", c) for c in irq_cpus] + [("guest.vcpus", c) for c in pins] + [("guest.io_cpus", c) for c in io_cpus]
+        [("host.nic.irq_cpus", c) for c in irq_cpus]
+        + [("host.nic.napi_cpus", c) for c in napi_cpus]
+        + [("guest.vcpus", c) for c in pins]
+        + [("guest.io_cpus", c) for c in io_cpus]
     )
     if guest is None:
         bound.append(("capture.cpu", scenario.capture.cpu))
@@ -102,10 +111,10 @@ def topology_of(scenario: Scenario, params: ParameterSet) -> Topology:
         if cpu >= cpus:
             raise scenario.mistake(name, f"there is no CPU {cpu}; {params.name} has CPUs 0 to {cpus - 1}")
     taking = () if guest is None else range(guest.vms) if guest.vms > 1 else (guest.irq_vcpu,)
-    receiving = tuple(taking) or tuple(sorted(set(irq_cpus)))
+    receiving = tuple(taking) or tuple(sorted(set(napi_cpus or irq_cpus)))
     mover = guest.mover if guest is not None and io_cpus else ""
     topology = Topology(
-        host["sockets"], cpus, host["numbering"] == "interleaved", irq_cpus, receiving, reading, pins, io_cpus, mover
+        host["sockets"], cpus, host["numbering"] == "interleaved", irq_cpus, receiving, reading, pins, io_cpus, mover, napi_cpus
     )
     if len(topology.used) > MAX_CPUS:
         raise scenario.mistake("host.nic.irq_cpus", f"{len(topology.used)} CPUs have work; at most {MAX_CPUS} can be simulated")

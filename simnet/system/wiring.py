@@ -7,6 +7,7 @@ import numpy as np
 from simnet.hardware.cpu import FIRST_DEVICE_VECTOR, PHYSICAL
 from simnet.hardware.models import NicModel
 from simnet.hardware.moderation import FIXED, PS_PER_EITR
+from simnet.kernel.core import IN_SYSTEM, NOBODY, SLEEPING
 from simnet.params.schema import ParameterSet
 from simnet.records import allocate
 from simnet.scenario.schema import Scenario
@@ -14,8 +15,10 @@ from simnet.system.capture_wiring import wire_capture
 from simnet.system.choices import descriptors_of, drop_en_of, generation_of, link_gbps, nic_model
 from simnet.system.core_wiring import fill_rules, wire_cores
 from simnet.system.costing import Costing
+from simnet.system.dispatch import NAPI
 from simnet.system.guest_wiring import wire_guest
 from simnet.system.machine import Machine
+from simnet.system.tasks import add_task
 from simnet.system.topology import Topology, cfs_factor, topology_of
 from simnet.system.traffic_wiring import SeedOf, fill_rss, queues_reached, wire_traffic
 from simnet.traffic.frame import QUEUE_FRAMES
@@ -47,6 +50,9 @@ def _wire_nic(m: Machine, scenario: Scenario, model: NicModel, topology: Topolog
         eitr = model.first_eitr if nic.moderation == "adaptive" else round(nic.moderation_us * PS_PER_US / PS_PER_EITR)
         vector.moderation.eitr = vector.moderation.eitr_written = eitr
         napi.queue = q
+        napi.thread = NOBODY
+        if topology.napi_cpus:
+            napi.thread = add_task(m, NAPI, topology.core(topology.napi_cpus[q]), q, IN_SYSTEM, SLEEPING)
         napi.weight = model.weight
         napi.returns_work_done = int(model.returns_work_done)
     fill_rss(m.nic.rss, model, nic.queues)
