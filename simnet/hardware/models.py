@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from simnet.hardware.moderation import EITR_20K, IGB_ADAPTIVE, IGB_START, IXGBE_ADAPTIVE
+from simnet.hardware.moderation import EITR_20K, FIXED, IGB_ADAPTIVE, IGB_START, IXGBE_ADAPTIVE
 from simnet.hardware.rss import IXGBE_KEY, MICROSOFT_KEY
 
 
@@ -15,7 +15,8 @@ class NicModel:
     `ring` gives the default, least and most descriptors and what they must be a multiple of; `returns_work_done` is the poll routine's
     return rule (see `kernel.napi`); `hashes_udp_ports` the driver's RSS fields; `reta_reversed`: it fills the indirection table by registers of four entries, last
     entry first; `drop_en`: it sets DROP_EN when it has several queues. A model NAME-vf is the virtual functions of NAME: queue k is that of function k, and
-    the indirection table stands in for the filter of MAC addresses, so that each guest gets an equal share of the flows.
+    the indirection table stands in for the filter of MAC addresses, so that each guest gets an equal share of the flows. *veth* and *backlog* are no hardware but queues of
+    the kernel that a poll empties like a NIC's.
     """
 
     name: str
@@ -96,6 +97,44 @@ NIC_MODELS = {
             reta_reversed=False,
             drop_en=True,
             source="drivers/net/igb of Linux 2.6.37 (igb.h, igb_main.c); packet buffer 64 KiB of the 82576 data sheet; the driver compiles in the key of the published vectors",
+        ),
+        NicModel(
+            name="veth",
+            driver="veth",
+            link_gbps=1000.0,
+            queues=1,
+            ring=(257, 257, 257, 1),
+            ring_is_power_of_two=False,
+            refill_batch=1,
+            weight=64,
+            returns_work_done=True,
+            buffer_bytes=0,
+            moderation=FIXED,
+            first_eitr=0,
+            rss_key=IXGBE_KEY,
+            hashes_udp_ports=False,
+            reta_reversed=False,
+            drop_en=True,
+            source="drivers/net/veth.c of Linux 5.15 with NAPI: 256 slots (VETH_RING_SIZE), a full ring drops at the sender; one descriptor more, since a NIC keeps one empty; no interrupts of its own, the sender's CPU schedules the poll",
+        ),
+        NicModel(
+            name="backlog",
+            driver="process_backlog",
+            link_gbps=1000.0,
+            queues=1,
+            ring=(1001, 1001, 1001, 1),
+            ring_is_power_of_two=False,
+            refill_batch=1,
+            weight=64,
+            returns_work_done=True,
+            buffer_bytes=0,
+            moderation=FIXED,
+            first_eitr=0,
+            rss_key=IXGBE_KEY,
+            hashes_udp_ports=False,
+            reta_reversed=False,
+            drop_en=True,
+            source="net/core/dev.c: packets that RPS sends to another CPU wait there in input_pkt_queue (netdev_max_backlog 1000) for process_backlog; an interrupt tells that CPU",
         ),
     )
 }

@@ -83,5 +83,15 @@ GENERATIONS = {
             queues_wakeups=False,
             threaded_napi=True,
         ),
+        Generation(
+            "6.6",
+            "kernel/softirq.c (ksoftirqd no longer defers softirqs since 6.5, d15121be7485) and net/core/dev.c of Linux 6.6; for EEVDF the least slice of kernel/sched/fair.c stands in, 0.75 ms before scaling",
+            softirq_limit_ms=2.0,
+            net_rx_jiffies=0,
+            net_rx_limit_ms=8.0,
+            queues_wakeups=False,
+            threaded_napi=True,
+            sched_latency_ms=1.5,
+        ),
     )
 }
