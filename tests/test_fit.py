@@ -1,0 +1,68 @@
+"""Calibration: costs that made the measurements are found again, and what they do not say is said."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import simnet
+from calibration.fit import GROUPS, Fit, costs_of, fit, parameter_set_yaml, report_text
+from calibration.lab_model import QUICK, Observation, predict
+
+TRUTH = {"receive path": 1.6, "recv call": 0.8, "wake-up": 2.5, "task switch": 1.5, "interrupt": 1.0}
+LOADS = (25.0, 100.0, 400.0, 800.0, 1600.0)
+
+
+def observed(scenario: str, name: str, apart: bool, kpps: float) -> Observation:
+    """What a host with the true costs would have shown."""
+    settings = {**QUICK, "traffic.offered_kpps": kpps}
+    blank = Observation(name, apart, kpps, 0.0, 0.0, None, scenario, settings)
+    shown = predict(blank, costs_of(TRUTH))
+    busy = None if name == "rps" else shown.busy
+    return replace(blank, captured_kpps=shown.captured_kpps, spread_kpps=0.01 * shown.captured_kpps, busy=busy)
+
+
+@pytest.fixture(scope="module")
+def found() -> Fit:
+    return fit(
+        [observed("lab/veth-inline", "inline", True, kpps) for kpps in LOADS]
+        + [observed("lab/veth", "threaded", False, kpps) for kpps in LOADS]
+        + [observed("lab/veth-rps", "rps", False, kpps) for kpps in LOADS]
+    )
+
+
+def test_costs_are_found_again(found: Fit) -> None:
+    factors = {parameter.name: parameter for parameter in found.parameters}
+    for name in ("receive path", "recv call"):
+        assert factors[name].verdict == "identified"
+        assert factors[name].factor == pytest.approx(TRUTH[name], rel=0.15)
+
+
+def test_held_back_windows_are_predicted(found: Fit) -> None:
+    """Same-core saturation and livelock were not used for the fit."""
+    held = [o for o, used in zip(found.observations, found.used, strict=True) if not used]
+    assert {o.placement for o in held} <= {"threaded", "rps"}
+    assert held
+    saturated = [abs(e) for o, e in zip(held, found.errors(used=False), strict=True) if o.captured_kpps > 10]
+    assert np.median(saturated) < 0.1
+
+
+def test_what_a_record_does_not_say_is_said() -> None:
+    """A reader on a CPU of its own never shares it with a NAPI thread: nothing tells what that would cost."""
+    alone = fit([observed("lab/veth-inline", "inline", True, kpps) for kpps in (100.0, 400.0)])
+    verdicts = {parameter.name: parameter.verdict for parameter in alone.parameters}
+    unknown = [name for name in GROUPS if verdicts[name].startswith("not identifiable")]
+    assert unknown
+    assert all("measure " in verdicts[name] for name in unknown)
+    assert "not identifiable" in report_text(alone)
+
+
+def test_the_calibrated_set_is_a_parameter_set(found: Fit, tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(parameter_set_yaml(found, "mine", "a test"), encoding="utf-8")
+    scenario = simnet.load("lab/veth", {"parameters": str(file), **QUICK})
+    assert simnet.parameter_set(str(file)).quantity("recv_cycles").kind == "calibrated"
+    assert simnet.run(scenario).captured.kpps.mean > 0
