@@ -18,7 +18,7 @@ from scipy.optimize import least_squares
 import simnet
 from calibration.lab_model import Observation, Prediction, predict
 
-PRIOR = "lab-x86-64"
+SCHEMA, PRIOR = "simnet-calibration/1", "lab-x86-64"
 GROUPS: dict[str, tuple[str, ...]] = {
     "receive path": ("driver_cycles", "skb_cycles", "stack_cycles", "packet_rcv_cycles", "ip_drop_cycles", "clone_cycles"),
     "recv call": ("recv_cycles",),
@@ -75,6 +75,29 @@ class Fit:
     used: tuple[bool, ...]
     predictions: tuple[Prediction, ...]
     cost: float
+
+    def as_json(self) -> dict[str, Any]:
+        """As the command line prints it."""
+        rows = zip(self.observations, self.predictions, self.used, strict=True)
+        return {
+            "schema": SCHEMA,
+            "prior": PRIOR,
+            "parameters": [parameter.as_json() for parameter in self.parameters],
+            "correlation": self.correlation.tolist(),
+            "windows": [
+                {
+                    "placement": o.placement,
+                    "used": used,
+                    "offered_kpps": o.offered_kpps,
+                    "captured_kpps": o.captured_kpps,
+                    "spread_kpps": o.spread_kpps,
+                    "busy": o.busy,
+                    "model_kpps": p.captured_kpps,
+                    "model_busy": p.busy,
+                }
+                for o, p, used in rows
+            ],
+        }
 
     def costs(self) -> dict[str, float]:
         """Fitted quantities by name."""
@@ -190,8 +213,8 @@ def parameter_set_yaml(found: Fit, name: str, source: str) -> str:
 def report_text(found: Fit) -> str:
     """Tables for people: parameters, then predictions of what was held back and of what was used."""
     lines = ["Parameters (factors on the costs of the prior set, 95 % intervals)"]
-    for p in found.parameters:
-        lines.append(f"  {p.name:<14}{p.factor:>8.3g}  {p.low:.3g} to {p.high:.3g}   {p.verdict}")
+    for each in found.parameters:
+        lines.append(f"  {each.name:<14}{each.factor:>8.3g}  {each.low:.3g} to {each.high:.3g}   {each.verdict}")
     for used, title in (
         (False, "Held back and predicted"),
         (True, "Used for the fit (light load, or the reader on a CPU of its own)"),

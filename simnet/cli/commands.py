@@ -333,3 +333,29 @@ def trace_command(options: Namespace) -> int:
     else:
         print(timeline_text(timeline, files))
     return 0
+
+
+def calibrate_command(options: Namespace) -> int:
+    """Fit costs to a record."""
+    from calibration.fit import fit, parameter_set_yaml, report_text
+    from calibration.lab_model import observations
+    from calibration.record import read_record
+    from simnet.files import prepare_file, write_text
+
+    out = Path(options.out) if options.out else None
+    if out is not None:
+        if out.suffix not in (".yaml", ".yml"):
+            raise UserError(f"--out {out}: a parameter set is a .yaml file")
+        prepare_file(out, "--out")
+    record = read_record(Path(options.record))
+    found = observations(record)
+    if not found:
+        raise UserError(f"{options.record}: no window that counts is of a method that the model has")
+    result = fit(found)
+    if options.json:
+        _print_json(result.as_json())
+    else:
+        print(report_text(result))
+    if out is not None:
+        write_text(out, parameter_set_yaml(result, out.stem, f"record {record.about['sha256'][:12]}"))
+    return 0

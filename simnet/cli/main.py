@@ -59,6 +59,14 @@ def build_parser() -> argparse.ArgumentParser:
             const="pretend=true",
             help="as if the host had hardware that it does not have; results say so",
         )
+        command.add_argument(
+            "--parameters",
+            dest="set",
+            action="append",
+            type="parameters={}".format,
+            metavar="SET",
+            help="costs of another parameter set: a name or a .yaml file",
+        )
 
     listing = commands.add_parser("list", help="built-in scenarios and parameter sets")
     output(listing)
@@ -120,6 +128,7 @@ def build_parser() -> argparse.ArgumentParser:
     _lesson_parser(commands)
     _report_parser(commands, output)
     _trace_parser(commands, sets, output)
+    _calibrate_parser(commands, output)
     return parser
 
 
@@ -178,6 +187,15 @@ def _trace_parser(commands: Commands, sets: Options, output: Options) -> None:
     trace.add_argument("--replication", type=int, default=0, metavar="K", help="which replication (default 0)")
     trace.add_argument("--seed", type=int, default=None, help="as for run (default: the result's, or 1)")
     output(trace)
+
+
+def _calibrate_parser(commands: Commands, output: Options) -> None:
+    calibrate = commands.add_parser(
+        "calibrate", help="fit costs to a record of `simnet capture run`, and predict what was held back"
+    )
+    calibrate.add_argument("record", metavar="RECORD", help="the folder of a record")
+    calibrate.add_argument("--out", metavar="SET", help="write the calibrated parameter set, a .yaml file")
+    output(calibrate)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
