@@ -102,7 +102,7 @@ class Host:
             With the kernel's reason.
         """
         try:
-            file = os.open(self._at(path), os.O_WRONLY)
+            file = os.open(self._at(path), os.O_WRONLY | os.O_TRUNC)
             try:
                 os.write(file, text.encode() + b"\n")
             finally:
@@ -255,14 +255,13 @@ def _reason(error: OSError) -> str:
     return f"{error.strerror} ({errno.errorcode.get(error.errno or 0, error.errno)})"
 
 
-def _unsupported() -> type[Exception]:
+def _unsupported() -> tuple[type[Exception], ...]:
     """What pyroute2 raises when a driver lacks something."""
     try:
         from pyroute2.ethtool.ioctl import EthtoolError
     except ImportError:
-        return AbsentError
-    unsupported: type[Exception] = EthtoolError
-    return unsupported
+        return ()
+    return (EthtoolError,)
 
 
 def _netlink() -> Any:

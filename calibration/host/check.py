@@ -128,7 +128,7 @@ def table(found: Check, width: int) -> str:
         lines.append(_line(cells, widths))
         lines += [line for note in notes for line in textwrap.wrap(note, width, initial_indent=INDENT, subsequent_indent=INDENT)]
     lines.append("")
-    differ = len({finding.operation for finding in found.findings if not finding.as_wanted})
+    differ = dict.fromkeys(finding.operation for finding in found.findings if not finding.as_wanted)
     lines.append(
         "Everything is as it should be." if found.as_wanted else f"{differ} kinds of settings are not as they should be (!)."
     )

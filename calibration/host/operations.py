@@ -197,7 +197,10 @@ class Ethtool(Operation):
 
     def read(self, host: Host) -> dict[str, Value]:
         now = host.ethtool(self.kind, self.interface)
-        return {target: now[target] for target in self.targets if target in now}
+        found = {target: now[target] for target in self.targets if target in now}
+        if not found:
+            raise AbsentError(f"the driver has no {self.kind} to choose")
+        return found
 
     def write(self, host: Host, target: str, value: Value) -> None:
         if target not in self.targets:
@@ -213,7 +216,10 @@ class Channels(Ethtool):
 
     def read(self, host: Host) -> dict[str, Value]:
         now = host.ethtool(self.kind, self.interface)
-        return {target: now[target] for target in self.targets if now.get(f"{target}-max")}
+        found = {target: now[target] for target in self.targets if now.get(f"{target}-max")}
+        if not found:
+            raise AbsentError("the driver has no channels to choose")
+        return found
 
     def wanted(self, host: Host, now: Mapping[str, Value]) -> dict[str, Value]:
         if not self.wish.cpus:
