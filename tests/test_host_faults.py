@@ -316,7 +316,9 @@ def test_another_card_of_the_same_name_is_not_touched(host: FixtureHost, left: d
     reboot(host)
     (host.root / "sys/class/net/eth2/address").write_text("a0:36:9f:00:00:99\n")
     host.log.clear()
-    assert not [outcome for outcome in put_back(host, state) if outcome.problem]
+    outcomes = put_back(host, state)
+    assert not [outcome for outcome in outcomes if outcome.problem]
+    assert all(outcome.gone == (outcome.interface == "eth2") for outcome in outcomes)
     assert not [line for line in host.log if "eth2" in line or "irq/" in line or line.startswith("ethtool")]
     assert [line for line in host.log if "scaling_governor" in line], "the host's own settings are put back"
     assert not (state / FILE).exists()

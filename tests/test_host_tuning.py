@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
+import subprocess
 from argparse import Namespace
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hosts import DRIVERS, FixtureHost, build, everything
+from hosts import DRIVERS, KINDS, FixtureHost, build, everything, parse
 
-from calibration.host.access import Route, Value
+from calibration.host.access import AbsentError, Host, Route, Value
 from calibration.host.check import check, choose, cpus_of
 from calibration.host.drivers import driver_of, losses, vectors
 from calibration.host.journal import FILE
@@ -107,6 +109,29 @@ def test_the_old_name_of_a_counter_is_known() -> None:
     from calibration.host.drivers import DRIVERS as KNOWN
 
     assert losses(KNOWN["i40e"], {"port.rx_dropped": 5}) == {"nic_buffer": 5}
+
+
+@pytest.mark.skipif(shutil.which("ethtool") is None, reason="ethtool is not installed")
+def test_the_kernel_tells_what_ethtool_prints() -> None:
+    pytest.importorskip("pyroute2")
+    seen = 0
+    for interface in Host().names("/sys/class/net"):
+        for kind, option in KINDS.items():
+            try:
+                told = Host().ethtool(kind, interface)
+            except AbsentError:
+                continue
+            done = subprocess.run(["ethtool", f"-{option}", interface], capture_output=True, text=True, check=False)
+            text = parse(kind, done.stdout)
+            if kind == "statistics":
+                assert told.keys() == text.keys()  # the counts go on
+            else:
+                assert {name: told[name] for name in told.keys() & text.keys()} == {
+                    name: text[name] for name in told.keys() & text.keys()
+                }
+            seen += 1
+    if not seen:
+        pytest.skip("no interface has anything that ethtool shows")
 
 
 # What is wanted
@@ -307,3 +332,6 @@ def test_names_are_checked(host: FixtureHost) -> None:
         printed(check_command, host, program=["true"])
     with pytest.raises(UserError, match="only with --apply"):
         printed(check_command, host, keep=True)
+    with pytest.raises(UserError, match="no such program"):
+        printed(check_command, host, apply=True, program=["no-such-program"])
+    assert host.log == []

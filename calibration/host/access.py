@@ -7,9 +7,11 @@ child that outlives a killed parent could still write after a restore.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import subprocess
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -75,7 +77,6 @@ class Host:
 
     def __init__(self, root: Path = Path("/")) -> None:
         self.root = root
-        self._ioctl: Any = None
 
     def _at(self, path: str) -> Path:
         return self.root / path.lstrip("/")
@@ -190,22 +191,22 @@ class Host:
             If the driver does not have it, or pyroute2 is missing.
         """
         try:
-            if kind == "features":
-                features = self._ethtool(interface).get_features()
-                return {
-                    name: features.is_active(name)
-                    for name in features.keys()  # noqa: SIM118 (iterating gives something else)
-                    if name and features.is_available(name) and not features.is_never_changed(name)
-                }
-            if kind == "statistics":
-                return {str(name): int(count) for name, count in self._ethtool(interface).get_statistics()}
-            now = getattr(self._ethtool(interface), f"get_{kind}")()
-            fields = FIELDS[kind].items()
-            return {name: bool(now[field]) if name in FLAGS else int(now[field]) for name, field in fields}
+            with _nic(interface) as nic:
+                if kind == "features":
+                    features = nic.get_features()
+                    names = [name for name in features.keys() if name]  # noqa: SIM118 (iterating gives something else)
+                    return {
+                        n: features.is_active(n) for n in names if features.is_available(n) and not features.is_never_changed(n)
+                    }
+                if kind == "statistics":
+                    return {str(name): int(count) for name, count in nic.get_statistics()}
+                now = getattr(nic, f"get_{kind}")()
+                fields = FIELDS[kind].items()
+                return {name: bool(now[field]) if name in FLAGS else int(now[field]) for name, field in fields}
         except OSError as error:
-            raise AbsentError(f"the driver has no {kind}: {_reason(error)}") from None
+            raise AbsentError(f"the driver has no {kind} settings: {_reason(error)}") from None
         except _unsupported() as error:
-            raise AbsentError(f"the driver has no {kind}") from error
+            raise AbsentError(f"the driver has no {kind} settings") from error
 
     def set_ethtool(self, kind: str, interface: str, name: str, value: Value) -> None:
         """Change one setting.
@@ -216,31 +217,19 @@ class Host:
             With the kernel's reason.
         """
         try:
-            nic = self._ethtool(interface)
-            now = getattr(nic, f"get_{kind}")()
-            if kind == "features":
-                now[name] = bool(value)
-            elif kind == "channels":
-                setattr(now, CHANNELS[name], int(value))
-            else:
-                now[FIELDS[kind][name]] = int(value)
-            getattr(nic, f"set_{kind}")(now)
+            with _nic(interface) as nic:
+                now = getattr(nic, f"get_{kind}")()
+                if kind == "features":
+                    now[name] = bool(value)
+                else:
+                    now[FIELDS[kind][name]] = int(value)
+                getattr(nic, f"set_{kind}")(now)
         except AbsentError as error:
             raise RefusedError(str(error)) from None
         except OSError as error:
             raise RefusedError(f"{interface} {kind} {name} {value}: {_reason(error)}") from None
         except _unsupported():
             raise RefusedError(f"{interface} {kind} {name} {value}: the driver does not support it") from None
-
-    def _ethtool(self, interface: str) -> Any:
-        if self._ioctl is None:
-            try:
-                from pyroute2.ethtool.ioctl import IoctlEthtool
-            except ImportError:
-                raise AbsentError(NO_PYROUTE2) from None
-            self._ioctl = IoctlEthtool()
-        self._ioctl.change_ifname(interface)
-        return self._ioctl
 
 
 UNICAST: Final = 1
@@ -253,6 +242,20 @@ def _reason(error: OSError) -> str:
     if error.errno in (errno.EPERM, errno.EACCES):
         return f"{error.strerror} (needs root, and the host's own namespaces)"
     return f"{error.strerror} ({errno.errorcode.get(error.errno or 0, error.errno)})"
+
+
+@contextlib.contextmanager
+def _nic(interface: str) -> Iterator[Any]:
+    """The driver of an interface, by ioctl."""
+    try:
+        from pyroute2.ethtool.ioctl import IoctlEthtool
+    except ImportError:
+        raise AbsentError(NO_PYROUTE2) from None
+    nic = IoctlEthtool(interface)
+    try:
+        yield nic
+    finally:
+        nic.close()
 
 
 def _unsupported() -> tuple[type[Exception], ...]:

@@ -128,10 +128,8 @@ def table(found: Check, width: int) -> str:
         lines.append(_line(cells, widths))
         lines += [line for note in notes for line in textwrap.wrap(note, width, initial_indent=INDENT, subsequent_indent=INDENT)]
     lines.append("")
-    differ = dict.fromkeys(finding.operation for finding in found.findings if not finding.as_wanted)
-    lines.append(
-        "Everything is as it should be." if found.as_wanted else f"{differ} kinds of settings are not as they should be (!)."
-    )
+    differ = ", ".join(dict.fromkeys(finding.operation for finding in found.findings if not finding.as_wanted))
+    lines.append(f"Not as it should be (!): {differ}." if differ else "Everything is as it should be.")
     if found.lost:
         lines.append(f"Lost so far: {', '.join(f'{count} in {place}' for place, count in found.lost.items())}.")
     if found.never_changed:
@@ -143,7 +141,7 @@ def outcomes_text(outcomes: Sequence[Outcome], done: str) -> str:
     """What came of changes: how many are `done`, and what stands in the way of the rest."""
     problems = [outcome for outcome in outcomes if outcome.problem]
     changed = sum(outcome.changed and not outcome.problem for outcome in outcomes)
-    lines = [f"{changed} settings {done}" + (f", {len(problems)} not:" if problems else ".")]
+    lines = [f"{changed} setting{'s' * (changed != 1)} {done}" + (f", {len(problems)} not:" if problems else ".")]
     lines += [f"  {' '.join(filter(None, (o.interface, o.operation, o.target)))} = {show(o.value)}: {o.problem}" for o in problems]
     return "\n".join(lines)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import signal
@@ -11,7 +12,7 @@ from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from calibration.host import journal as journals
 from calibration.host.access import Host
@@ -20,7 +21,9 @@ from calibration.host.operations import RING, Operation, Wish, online_cpus, oper
 from calibration.host.tuning import Outcome, apply, check_allowed, put_back, tuned
 from simnet.errors import UserError
 
-RESTORE_SCHEMA = "simnet-capture-restore/1"
+RESTORE_SCHEMA: Final = "simnet-capture-restore/1"
+PATIENCE_SECONDS: Final = 10
+"""How long a program may take to end before the host is put back without it."""
 
 
 def check_command(options: Namespace, host: Host | None = None) -> int:
@@ -76,7 +79,9 @@ def _apply_for_a_while(host: Host, chosen: Sequence[Operation], options: Namespa
         left.extend(outcome for outcome in outcomes if outcome.problem)
         print(f"simnet: {outcomes_text(outcomes, _put_back_words(outcomes))}", file=sys.stderr, flush=True)
 
-    status = 0
+    if options.program and shutil.which(options.program[0]) is None:
+        raise UserError(f"{options.program[0]}: no such program")
+    status, refused = 0, False
     try:
         with tuned(host, chosen, _state(options), report) as outcomes:
             refused = any(outcome.problem for outcome in outcomes)
@@ -113,16 +118,15 @@ def _apply_and_keep(host: Host, chosen: Sequence[Operation], options: Namespace)
 
 def _run(program: list[str]) -> int:
     """Run the user's program; a signal that ends simnet ends it too."""
-    try:
-        child = subprocess.Popen(program)
-    except OSError as error:
-        raise UserError(f"{program[0]}: {error.strerror}") from None
-    try:
-        return child.wait()
-    except KeyboardInterrupt:
-        child.terminate()
-        child.wait()
-        raise
+    with subprocess.Popen(program) as child:
+        try:
+            return child.wait()
+        except KeyboardInterrupt:
+            child.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.wait(PATIENCE_SECONDS)
+            child.kill()
+            raise
 
 
 def _forget(state: Path, as_json: bool) -> int:
@@ -143,8 +147,10 @@ def _restored(outcomes: Sequence[Outcome], state: Path) -> dict[str, Any]:
 
 
 def _put_back_words(outcomes: Sequence[Outcome]) -> str:
-    untouched = sum(not outcome.changed and not outcome.problem for outcome in outcomes)
-    return "put back" + (f" ({untouched} were as before)" if untouched else "")
+    gone = sum(outcome.gone for outcome in outcomes)
+    untouched = sum(not (outcome.changed or outcome.problem or outcome.gone) for outcome in outcomes)
+    notes = [*([f"{untouched} as before"] if untouched else []), *([f"{gone} gone with the interface"] if gone else [])]
+    return "put back" + (f" ({', '.join(notes)})" if notes else "")
 
 
 def _waiting(options: Namespace) -> str:

@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final
@@ -28,7 +28,8 @@ PASSES: Final = 3
 class Outcome:
     """What came of one setting.
 
-    `problem` is empty when it is as it should be. `changed` says whether it had to be written.
+    `problem` is empty when it is as it should be. `changed` says whether it had to be written, `gone` that its interface is no longer there and took
+    the setting with it.
     """
 
     operation: str
@@ -37,6 +38,7 @@ class Outcome:
     value: Value
     changed: bool
     problem: str = ""
+    gone: bool = False
 
 
 Report = Callable[[list[Outcome]], None]
@@ -164,7 +166,7 @@ def put_back(host: Host, state: Path) -> list[Outcome]:
             for entry, outcome in _restore(host, operation, entries, interface in gone):
                 written |= outcome.changed
                 changed = outcome.changed or (entry in outcomes and outcomes[entry].changed)
-                outcomes[entry] = Outcome(name, interface, entry.target, entry.before, changed, outcome.problem)
+                outcomes[entry] = replace(outcome, changed=changed)
         if not written:
             break
     if not any(outcome.problem for outcome in outcomes.values()):
@@ -224,7 +226,7 @@ def _restore(host: Host, operation: Operation | None, entries: list[Entry], gone
     name, interface = entries[0].operation, entries[0].interface
 
     def outcome(entry: Entry, changed: bool = False, problem: str = "") -> tuple[Entry, Outcome]:
-        return entry, Outcome(name, interface, entry.target, entry.before, changed, problem)
+        return entry, Outcome(name, interface, entry.target, entry.before, changed, problem, gone)
 
     if gone:
         yield from (outcome(entry) for entry in entries)

@@ -272,18 +272,18 @@ def pin_command(options: Namespace) -> int:
 
 
 def capture_command(options: Namespace) -> int:
-    """A real host; the action's command is `capture_ACTION_command`."""
-    return int(globals()[f"capture_{options.action}_command"](options))
+    """A real host."""
+    return {"check": _capture_check, "restore": _capture_restore}[options.action](options)
 
 
-def capture_check_command(options: Namespace) -> int:
+def _capture_check(options: Namespace) -> int:
     """Look at the host, and with --apply have it as wanted for a while."""
     from calibration.host.session import check_command
 
     return check_command(options)
 
 
-def capture_restore_command(options: Namespace) -> int:
+def _capture_restore(options: Namespace) -> int:
     """Put back what a run that could not has left."""
     from calibration.host.session import restore_command
 
