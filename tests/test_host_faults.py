@@ -140,6 +140,21 @@ def test_no_root(host: FixtureHost, state: Path) -> None:
     assert not (state / FILE).exists()
 
 
+def test_no_root_to_restore(host: FixtureHost, left: dict[str, str], state: Path) -> None:  # noqa: ARG001
+    host.root_user = False
+    host.log.clear()
+    with pytest.raises(UserError, match="needs root"):
+        printed(restore_command, host)
+    assert host.log == []
+    assert (state / FILE).exists()
+
+
+def test_no_such_interface_even_if_only_the_hosts_settings_are_wanted(host: FixtureHost) -> None:
+    with pytest.raises(UserError, match="no such interface"):
+        printed(check_command, host, interface="eth7", only="governor", apply=True, keep=True)
+    assert host.log == []
+
+
 def test_no_pyroute2(monkeypatch: pytest.MonkeyPatch, host: FixtureHost) -> None:
     monkeypatch.setitem(sys.modules, "pyroute2", None)
     monkeypatch.setitem(sys.modules, "pyroute2.ethtool.ioctl", None)

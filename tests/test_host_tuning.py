@@ -74,6 +74,20 @@ def test_vectors_are_those_of_the_receive_queues_in_their_order(host: FixtureHos
     assert found == [name[host.driver].format(queue) for queue in range(8)]
 
 
+@pytest.mark.parametrize("name", ["eth2-rx-3", "eth2-Tx-Rx-3", "eth2-rxtx-3", "virtio0-input.3"])
+def test_other_names_of_vectors(tmp_path: Path, name: str) -> None:
+    host = build(tmp_path / "root", "ice")
+    (host.root / "sys/kernel/irq/96/actions").write_text(f"{name}\n")
+    assert vectors(host, "eth2")[96] == name
+
+
+def test_vectors_of_another_interface_of_the_card_are_left_alone(tmp_path: Path) -> None:
+    host = build(tmp_path / "root", "ice")
+    (host.root / "sys/class/net/eth3").mkdir()
+    (host.root / "sys/kernel/irq/104/actions").write_text("ice-eth3-TxRx-7\n")
+    assert len(vectors(host, "eth2")) == 7
+
+
 def test_settings_as_ethtool_prints_them(host: FixtureHost) -> None:
     found = settings(host)
     ring = {"ixgbe": (512, 4096), "i40e": (512, 4096), "ice": (2048, 4096), "mlx5": (1024, 4096)}

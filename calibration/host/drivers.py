@@ -9,8 +9,9 @@ from typing import Final
 
 from calibration.host.access import AbsentError, Host, Value
 
-VECTOR: Final = re.compile(r"(?:-TxRx-|-rx-|-rx|_comp|-input\.)(\d+)(?:@|$)")
-"""The queue in a vector's name: eth2-TxRx-3 (ixgbe), i40e-eth2-TxRx-3, ice-eth2-TxRx-3, mlx5_comp3@pci:0000:3b:00.0, virtio0-input.3."""
+VECTOR: Final = re.compile(r"(?:-TxRx-|-Tx-Rx-|-rxtx-|-rx-|_comp|-input\.)(\d+)(?:@|$)")
+"""The queue in a vector's name: eth2-TxRx-3 (ixgbe, igb, bnxt), i40e-eth2-TxRx-3, ice-eth2-TxRx-3, eth2-Tx-Rx-3 (ena), eth2-rxtx-3 (vmxnet3),
+mlx5_comp3@pci:0000:3b:00.0, virtio0-input.3."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ DRIVERS: Final = {
 
 
 def driver_of(host: Host, interface: str) -> Driver:
-    """The driver behind an interface, by its link in sysfs; one without a device has the kind of its link as name."""
+    """The driver behind an interface, by its link in sysfs; one without a device (veth, bridge) has no name."""
     name = host.destination(f"/sys/class/net/{interface}/device/driver") or ""
     return DRIVERS.get(name, Driver(name))
 
@@ -69,7 +70,7 @@ def losses(driver: Driver, counters: Mapping[str, Value]) -> dict[str, int]:
 
 
 def vectors(host: Host, interface: str) -> dict[int, str]:
-    """The interrupt numbers of the interface's receive queues.
+    """The interrupt numbers of the interface's receive queues, without those that carry the name of another interface of the same device.
 
     Returns
     -------
@@ -78,6 +79,7 @@ def vectors(host: Host, interface: str) -> dict[int, str]:
     """
     device = f"/sys/class/net/{interface}/device"
     numbers = host.names(f"{device}/msi_irqs") or host.names(f"{device}/../msi_irqs")
+    others = {name for name in host.names("/sys/class/net") if name != interface}
     found: list[tuple[int, int, str]] = []
     for number in numbers:
         try:
@@ -85,6 +87,6 @@ def vectors(host: Host, interface: str) -> dict[int, str]:
         except AbsentError:
             continue
         for name in names.split(","):
-            if match := VECTOR.search(name):
+            if (match := VECTOR.search(name)) and others.isdisjoint(name.split("-")):
                 found.append((int(match[1]), int(number), name))
     return {number: name for _, number, name in sorted(found)}

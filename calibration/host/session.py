@@ -18,6 +18,7 @@ from calibration.host import journal as journals
 from calibration.host.access import Host
 from calibration.host.check import check, choose, content, cpus_of, outcomes_text, table
 from calibration.host.operations import RING, Operation, Wish, online_cpus, operations
+from calibration.host.routes import find
 from calibration.host.tuning import Outcome, apply, check_allowed, put_back, tuned
 from simnet.errors import UserError
 
@@ -35,6 +36,7 @@ def check_command(options: Namespace, host: Host | None = None) -> int:
         0 if everything is as it should be (with --apply: was taken and put back), 1 if not; the program's exit status if one was run.
     """
     host = host or Host()
+    find(host, options.interface)
     wish = _wish(options, host)
     chosen = choose(operations(options.interface, wish), options.only)
     if not options.apply:
