@@ -22,7 +22,8 @@ from calibration.host import tuning
 from calibration.host.access import Host
 from calibration.host.check import choose
 from calibration.host.journal import FILE
-from calibration.host.operations import Wish, operations
+from calibration.host.operation import Wish
+from calibration.host.operations import operations
 
 KILLS = 20
 INTERFACE_ONLY = "offloads,napi,rps,rfs,xps"

@@ -16,9 +16,12 @@ from hosts import DRIVERS, KINDS, FixtureHost, build, everything, parse
 
 from calibration.host.access import AbsentError, Host, Route, Value
 from calibration.host.check import check, choose, cpus_of
+from calibration.host.cpus import parse_cpus
 from calibration.host.drivers import driver_of, losses, vectors
+from calibration.host.interface_operations import Coalescing
 from calibration.host.journal import FILE
-from calibration.host.operations import Coalescing, Wish, operations, parse_cpus
+from calibration.host.operation import Wish
+from calibration.host.operations import operations
 from calibration.host.session import check_command, restore_command
 from calibration.host.tuning import tuned
 from simnet.errors import UserError

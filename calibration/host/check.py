@@ -8,8 +8,9 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from calibration.host.access import AbsentError, Host, Value
+from calibration.host.cpus import parse_cpus, receiving_cpus
 from calibration.host.drivers import driver_of, losses
-from calibration.host.operations import Finding, Operation, Wish, parse_cpus, receiving_cpus
+from calibration.host.operation import Finding, Operation, Wish
 from calibration.host.routes import why_never
 from calibration.host.tuning import Outcome
 from simnet.errors import UserError, nearest
@@ -60,7 +61,7 @@ def check(host: Host, interface: str, wish: Wish, chosen: Sequence[Operation]) -
     except AbsentError:
         lost = {}
     findings = tuple(finding for operation in chosen for finding in operation.check(host))
-    return Check(interface, driver.name, receiving_cpus(host, interface, wish), never, findings, lost)
+    return Check(interface, driver.name, receiving_cpus(host, interface, wish.cpus), never, findings, lost)
 
 
 def choose(available: Sequence[Operation], only: str | None) -> list[Operation]:

@@ -17,7 +17,9 @@ from typing import Any, Final
 from calibration.host import journal as journals
 from calibration.host.access import Host
 from calibration.host.check import check, choose, content, cpus_of, outcomes_text, table
-from calibration.host.operations import RING, Operation, Wish, online_cpus, operations
+from calibration.host.cpus import online_cpus
+from calibration.host.operation import RING, Operation, Wish
+from calibration.host.operations import operations
 from calibration.host.routes import find
 from calibration.host.tuning import Outcome, apply, check_allowed, put_back, tuned
 from simnet.errors import UserError

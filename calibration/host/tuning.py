@@ -14,8 +14,10 @@ from typing import Any, Final
 
 from calibration.host import journal as journals
 from calibration.host.access import AbsentError, Host, RefusedError, Value
+from calibration.host.cpus import online_cpus
 from calibration.host.journal import Entry, Identity, Journal
-from calibration.host.operations import Operation, Wish, online_cpus, operations
+from calibration.host.operation import Operation, Wish
+from calibration.host.operations import operations
 from calibration.host.routes import why_never
 from simnet.errors import UserError
 
