@@ -337,9 +337,10 @@ def trace_command(options: Namespace) -> int:
 
 def calibrate_command(options: Namespace) -> int:
     """Fit costs to a record."""
+    from calibration.record import read_record
+
     from calibration.fit import fit, parameter_set_yaml, report_text
     from calibration.lab_model import observations
-    from calibration.record import read_record
     from simnet.files import prepare_file, write_text
 
     out = Path(options.out) if options.out else None
@@ -359,3 +360,22 @@ def calibrate_command(options: Namespace) -> int:
     if out is not None:
         write_text(out, parameter_set_yaml(result, out.stem, f"record {record.about['sha256'][:12]}"))
     return 0
+
+
+def capture_command(options: Namespace) -> int:
+    """A real host."""
+    return {"check": _capture_check, "restore": _capture_restore}[options.action](options)
+
+
+def _capture_check(options: Namespace) -> int:
+    """Look at the host, and with --apply have it as wanted for a while."""
+    from calibration.host.session import check_command
+
+    return check_command(options)
+
+
+def _capture_restore(options: Namespace) -> int:
+    """Put back what a run that could not has left."""
+    from calibration.host.session import restore_command
+
+    return restore_command(options)

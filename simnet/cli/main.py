@@ -31,6 +31,7 @@ EPILOGUE = """examples:
   simnet validate theory
   simnet trace paper/vm --perfetto vm.pftrace --pcapng vm.pcapng
   simnet lesson livelock
+  simnet capture check --interface eth1
 """
 
 
@@ -129,6 +130,7 @@ def build_parser() -> argparse.ArgumentParser:
     _report_parser(commands, output)
     _trace_parser(commands, sets, output)
     _calibrate_parser(commands, output)
+    _capture_parser(commands, output)
     return parser
 
 
@@ -196,6 +198,39 @@ def _calibrate_parser(commands: Commands, output: Options) -> None:
     calibrate.add_argument("record", metavar="RECORD", help="the folder of a record")
     calibrate.add_argument("--out", metavar="SET", help="write the calibrated parameter set, a .yaml file")
     output(calibrate)
+
+
+def _capture_parser(commands: Commands, output: Options) -> None:
+    capture = commands.add_parser("capture", help="a real host: how it is set, how it should be, and back again")
+    actions = capture.add_subparsers(dest="action", metavar="ACTION", required=True)
+
+    def state(action: argparse.ArgumentParser) -> None:
+        action.add_argument(
+            "--state",
+            metavar="DIR",
+            help="where what was there is written down (default /var/lib/simnet, or the user's state directory)",
+        )
+
+    check = actions.add_parser(
+        "check", help="what the host is, what it should be for a measurement, and why; changes nothing by itself"
+    )
+    check.add_argument("--interface", required=True, metavar="IF", help="the interface that captures")
+    check.add_argument("--cpus", metavar="LIST", help="CPUs that receive, such as 2-5 (default: those of the NIC's NUMA node)")
+    check.add_argument("--ring", type=int, default=None, metavar="N", help="descriptors of a receive ring (default 4096)")
+    check.add_argument("--usecs", type=int, default=None, metavar="N", help="interrupt moderation (default: as it is, but fixed)")
+    check.add_argument("--only", metavar="NAMES", help="only these settings, such as rings,irq-affinity")
+    check.add_argument(
+        "--apply", action="store_true", help="set it so, until Ctrl-C or the program's end, and put back what was there"
+    )
+    check.add_argument("--keep", action="store_true", help="with --apply: leave it so; simnet capture restore puts it back")
+    check.add_argument("program", nargs="*", metavar="-- PROGRAM", help="with --apply: run this program meanwhile")
+    state(check)
+    output(check)
+
+    restore = actions.add_parser("restore", help="put back what was there before a run that was killed, or before a crash")
+    restore.add_argument("--forget", action="store_true", help="put nothing back and drop what is written down, after printing it")
+    state(restore)
+    output(restore)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
