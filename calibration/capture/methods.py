@@ -1,0 +1,45 @@
+"""All capture back ends by the name that a campaign gives them."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from calibration.capture.recv import Recv
+from calibration.capture.tap_reader import TapReader
+from calibration.capture.tpacket_v3 import TpacketV3
+from calibration.capture.xdp_count import XdpCount
+from calibration.lab.topology import Lab
+from calibration.workers import Worker
+
+
+class Backend(Protocol):
+    """What captures, counts what it has, and knows what was lost at its own place.
+
+    `needs_tap` says whether the lab needs bridge and tap, `place` names where this back end loses packets (None: nowhere) and `counter`
+    the Linux counter that shows it; `seen` is what reached that place, where the kernel says so.
+    """
+
+    @property
+    def needs_tap(self) -> bool: ...
+    @property
+    def place(self) -> str | None: ...
+    @property
+    def counter(self) -> str: ...
+    @property
+    def worker(self) -> Worker | None: ...
+    @property
+    def captured(self) -> int: ...
+    @property
+    def dropped(self) -> int: ...
+    @property
+    def seen(self) -> int | None: ...
+
+    def close(self) -> None: ...
+
+
+METHODS = {"recv": Recv, "tpacket_v3": TpacketV3, "tap_reader": TapReader, "xdp_count": XdpCount}
+
+
+def start(method: str, lab: Lab, cpu: int, receive_buffer_bytes: int | None) -> Backend:
+    """Start a back end in a lab, its reader on a CPU."""
+    return METHODS[method](lab, cpu, receive_buffer_bytes)
