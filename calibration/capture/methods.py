@@ -37,7 +37,12 @@ class Backend(Protocol):
     def close(self) -> None: ...
 
 
-METHODS = {"recv": Recv, "tpacket_v3": TpacketV3, "tap_reader": TapReader, "xdp_count": XdpCount}
+METHODS: dict[str, type[Recv] | type[TpacketV3] | type[TapReader] | type[XdpCount]] = {
+    "recv": Recv,
+    "tpacket_v3": TpacketV3,
+    "tap_reader": TapReader,
+    "xdp_count": XdpCount,
+}
 
 
 def start(method: str, lab: Lab, cpu: int, receive_buffer_bytes: int | None) -> Backend:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import os
 import platform
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -68,11 +69,11 @@ def _configuration() -> dict[str, str]:
 
 def _processor() -> tuple[str, bool]:
     """Model name, and whether it is a virtual one."""
-    lines = dict(
-        (key.strip(), value.strip())
+    lines = {
+        key.strip(): value.strip()
         for line in (_text("/proc/cpuinfo") or "").splitlines()
         for key, _, value in [line.partition(":")]
-    )
+    }
     return lines.get("model name", "unknown"), "hypervisor" in lines.get("flags", "").split()
 
 
@@ -96,3 +97,8 @@ def facts() -> dict[str, Any]:
         "nice": os.getpriority(os.PRIO_PROCESS, 0),
         "python": platform.python_version(),
     }
+
+
+def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """Names of the facts that keep two hosts from being looked at as one (see `ALIKE`)."""
+    return [name for name in ALIKE if one.get(name) != other.get(name)]

@@ -114,6 +114,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     _compare_parser(commands, sets, output)
     _pin_parser(commands, sets, output)
+    _capture_parser(commands, output)
     return parser
 
 
@@ -138,6 +139,22 @@ def _pin_parser(commands: Commands, sets: Options, output: Options) -> None:
     pin.add_argument("--seed", type=int, default=1, help="same scenario and seed: same ranking (default 1)")
     pin.add_argument("--top", type=int, default=12, metavar="N", help="placements in the table, and yours (default 12)")
     output(pin)
+
+
+def _capture_parser(commands: Commands, output: Options) -> None:
+    capture = commands.add_parser("capture", help="measure a real host")
+    actions = capture.add_subparsers(dest="action", metavar="ACTION", required=True)
+
+    plan = actions.add_parser("plan", help="what a campaign measures, how long it takes and what it changes; changes nothing")
+    plan.add_argument("campaign", help="a built-in name such as lab/veth, or a .yaml file")
+    output(plan)
+
+    run = actions.add_parser("run", help="measure a campaign in network namespaces and write a record")
+    run.add_argument("campaign", help="a built-in name such as lab/veth, or a .yaml file")
+    run.add_argument("--out", metavar="DIR", required=True, help="where the record goes")
+    run.add_argument("--resume", action="store_true", help="go on with what an earlier run left in DIR")
+    run.add_argument("--note", default="", metavar="TEXT", help="free text for the record, which has no names of hosts otherwise")
+    output(run)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
