@@ -23,12 +23,12 @@ SOFTIRQ = {
     "rps": "NAPI on the sender's CPU, the stack in a softirq on softirq_cpu (rps_cpus of the lab's interface)",
     "threaded": "NAPI in a kernel thread on softirq_cpu (threaded of the lab's interface, sched_setaffinity of its thread)",
 }
-SETUP_S, LINK_UP_S = 0.6, 1.0
-"""What a window takes besides its own time: wiring, processes, reference benchmarks, draining; and until a bridge forwards."""
+SETUP_S, LINK_UP_S, BOOT_S = 0.6, 1.0, 5.0
+"""What a window takes besides its own time: wiring, processes, reference benchmarks, draining; until a bridge forwards; until a guest is up."""
 
 Count = Annotated[int, Field(ge=1)]
 Kpps = Annotated[float, Field(gt=0, le=20_000)]
-Method = Literal["recv", "tpacket_v3", "tap_reader", "xdp_count"]
+Method = Literal["recv", "tpacket_v3", "tap_reader", "guest", "xdp_count"]
 
 
 class _Section(BaseModel):
@@ -176,7 +176,8 @@ class Campaign:
             + window.warm_up_seconds
             + window.poll_trace_seconds
             + SETUP_S
-            + (LINK_UP_S if point.method == "tap_reader" else 0.0)
+            + (LINK_UP_S if point.method in ("tap_reader", "guest") else 0.0)
+            + (BOOT_S if point.method == "guest" else 0.0)
         )
 
     @property

@@ -15,6 +15,7 @@ from calibration.campaign import SOFTIRQ, Campaign, Planned
 from calibration.collect.facts import facts
 from calibration.collect.reference import Reference
 from calibration.journal import Journal
+from calibration.lab import guest_image
 from calibration.load.generators import choose
 from calibration.record import ABOUT, write_record
 from calibration.window import Row, measure
@@ -23,9 +24,10 @@ from simnet.errors import UserError
 PLAN_SCHEMA, SUMMARY_SCHEMA = "simnet-capture-plan/1", "simnet-capture-run/1"
 
 CHANGES = (
-    "network namespaces without a name, held by this command alone, with a veth pair, and for tap_reader a bridge and a tap, inside",
+    "network namespaces without a name, held by this command alone, with a veth pair, and for tap_reader and guest a bridge and a tap, inside",
     "in them: GRO, TSO, rps_cpus, threaded and IPv6 of these interfaces",
     "processes pinned to the CPUs of the placement; they end with this command, however it ends",
+    "for a guest, its kernel and busybox are fetched as Debian packages into simnet's cache folder, once; nothing is installed",
     "nothing outside them: no interface, interrupt, sysctl or file of the host but --out; so there is nothing to restore",
 )
 
@@ -41,12 +43,15 @@ def check(campaign: Campaign) -> list[str]:
     if missing:
         there = ", ".join(map(str, sorted(os.sched_getaffinity(0))))
         problems.append(f"no CPU {', '.join(map(str, missing))} here (there are {there}): change the campaign's placements")
-    if "tap_reader" in campaign.content.methods and not os.path.exists("/dev/net/tun"):
-        problems.append("there is no /dev/net/tun: modprobe tun, or leave tap_reader out")
+    methods = campaign.content.methods
+    if {"tap_reader", "guest"} & {*methods} and not os.path.exists("/dev/net/tun"):
+        problems.append("there is no /dev/net/tun: modprobe tun, or leave tap_reader and guest out")
     try:
         import pyroute2  # noqa: F401
     except ImportError:
         problems.append("pyroute2 is missing: pip install 'simnet-rx[capture]'")
+    if "guest" in methods:
+        problems += guest_image.missing()
     return problems
 
 
@@ -103,13 +108,14 @@ def run(campaign: Campaign, out: Path, resume: bool = False, note: str = "", pro
         raise UserError(f"--out {out}: holds a finished record; choose another folder")
     if problems := check(campaign):
         raise UserError("; ".join(problems))
+    guest = guest_image.describe() if "guest" in campaign.content.methods else None
     with closing(Journal(out, campaign.as_json(), facts(), resume)) as journal:
         try:
             generator, reason = choose(campaign.content.generator, campaign.cpus[0])
             _windows(campaign, journal, generator, progress)
         except OSError as error:
             raise UserError(f"the lab cannot be used here: {error.strerror}; finished windows are kept") from None
-        conditions = {"generator": generator, "generator_because": reason, "note": note}
+        conditions = {"generator": generator, "generator_because": reason, "guest": guest, "note": note}
         first = min(row["started_s"] for row in journal.rows)
         started = datetime.datetime.fromtimestamp(first, datetime.UTC).strftime("%Y-%m-%dT%H:%MZ")
         rows = [{**row, "started_s": row["started_s"] - first} for row in journal.rows]

@@ -98,6 +98,7 @@ def _packets(first: Sample, last: Sample, whole: Sample) -> Row:
         "offered": last.offered - first.offered,
         "captured": last.captured - first.captured,
         **dropped,
+        **{name: count - first.counts[name] for name, count in last.counts.items()},
         "skipped": last.skipped - first.skipped,
         "in_flight_before": first.in_flight,
         "in_flight_after": last.in_flight,

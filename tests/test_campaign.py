@@ -65,7 +65,7 @@ class Bench:
         (("title: small", "titel: small"), "small.yaml:1: unknown key 'titel'"),
         (
             ("[recv, xdp_count]", "[recv, pcap]"),
-            "small.yaml:3: methods.1: 'pcap'; allowed: recv, tpacket_v3, tap_reader, xdp_count",
+            "small.yaml:3: methods.1: 'pcap'; allowed: recv, tpacket_v3, tap_reader, guest, xdp_count",
         ),
         (("[50, 100]", "[50, 50]"), "offered_kpps: a level is given twice"),
         (("[50, 100]", "[50, -1]"), "small.yaml:2: offered_kpps.1"),
@@ -103,6 +103,7 @@ def test_built_in_campaigns_keep_to_their_time() -> None:
     assert load_campaign("lab/quick").whole_seconds < 120
     assert load_campaign("lab/veth").whole_seconds < 15 * 60
     assert load_campaign("lab/bridge-tap").whole_seconds < 15 * 60
+    assert load_campaign("lab/qemu-tcg").whole_seconds < 15 * 60
 
 
 def test_a_placement_knows_its_cpus() -> None:

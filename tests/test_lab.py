@@ -120,6 +120,23 @@ def test_every_packet_of_a_user_space_sender_is_somewhere(look: Any, method: str
 
 
 @needs_lab
+def test_a_guest_takes_fewer_interrupts_a_packet_under_more_load(look: Any) -> None:
+    from calibration.lab import guest_image
+    from simnet.errors import UserError
+
+    if problems := guest_image.missing():
+        pytest.skip(problems[0])
+    try:
+        guest_image.guest_image()
+    except UserError as error:
+        pytest.skip(str(error))
+    light, heavy = (look("guest", "inline", kpps) for kpps in (2, 100))
+    assert in_balance(light), light
+    assert in_balance(heavy), heavy
+    assert 0 < heavy["guest_interrupts"] / heavy["captured"] < light["guest_interrupts"] / light["captured"] <= 1.1
+
+
+@needs_lab
 def test_counting_in_xdp_loses_nothing_where_the_softirq_keeps_pace(look: Any) -> None:
     row = look("xdp_count", "inline", 100)
     assert in_balance(row), row

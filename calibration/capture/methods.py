@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from calibration.capture.guest import Guest
 from calibration.capture.recv import Recv
 from calibration.capture.tap_reader import TapReader
 from calibration.capture.tpacket_v3 import TpacketV3
@@ -16,7 +17,7 @@ class Backend(Protocol):
     """What captures, counts what it has, and knows what was lost at its own place.
 
     `needs_tap` says whether the lab needs bridge and tap, `place` names where this back end loses packets (None: nowhere) and `counter`
-    the Linux counter that shows it; `seen` is what reached that place, where the kernel says so.
+    the Linux counter that shows it; `counts` are what else it knows, as of the last reading of `captured` and `dropped`.
     """
 
     @property
@@ -31,16 +32,16 @@ class Backend(Protocol):
     def captured(self) -> int: ...
     @property
     def dropped(self) -> int: ...
-    @property
-    def seen(self) -> int | None: ...
 
+    def counts(self) -> dict[str, int]: ...
     def close(self) -> None: ...
 
 
-METHODS: dict[str, type[Recv] | type[TpacketV3] | type[TapReader] | type[XdpCount]] = {
+METHODS: dict[str, type[Recv] | type[TpacketV3] | type[TapReader] | type[Guest] | type[XdpCount]] = {
     "recv": Recv,
     "tpacket_v3": TpacketV3,
     "tap_reader": TapReader,
+    "guest": Guest,
     "xdp_count": XdpCount,
 }
 

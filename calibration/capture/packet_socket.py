@@ -66,10 +66,9 @@ class PacketSocket:
         self._collect()
         return self._dropped
 
-    @property
-    def seen(self) -> int:
+    def counts(self) -> dict[str, int]:
         """Packets that the softirq had brought when `dropped` was last read, dropped ones among them (tp_packets)."""
-        return self._seen
+        return {"socket_packets": self._seen}
 
     def close(self) -> None:
         """End the reader."""

@@ -17,7 +17,6 @@ class TapReader:
     needs_tap = True
     place = "tap_queue"
     counter = "TX dropped of the tap"
-    seen = None
 
     def __init__(self, lab: Lab, cpu: int, receive_buffer_bytes: int | None = None) -> None:
         del receive_buffer_bytes  # a tap has a ring of packets instead
@@ -34,6 +33,10 @@ class TapReader:
     def dropped(self) -> int:
         """Packets that found the tap's ring full so far."""
         return self._lab.tap_dropped()
+
+    def counts(self) -> dict[str, int]:
+        """Nothing else is counted."""
+        return {}
 
     def close(self) -> None:
         """End the reader."""

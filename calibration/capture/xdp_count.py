@@ -28,7 +28,6 @@ class XdpCount:
     counter = ""
     worker = None
     dropped = 0
-    seen = None
 
     def __init__(self, lab: Lab, cpu: int, receive_buffer_bytes: int | None = None) -> None:
         del cpu, receive_buffer_bytes
@@ -47,6 +46,10 @@ class XdpCount:
     def captured(self) -> int:
         """Frames that the program saw."""
         return self._map.words[0]
+
+    def counts(self) -> dict[str, int]:
+        """Nothing else is counted."""
+        return {}
 
     def close(self) -> None:
         """Detach it."""

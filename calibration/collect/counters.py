@@ -43,6 +43,7 @@ class Sample:
     captured: int
     skipped: int
     dropped: dict[str, int]
+    counts: dict[str, int]
 
     @property
     def in_flight(self) -> int:
@@ -70,7 +71,7 @@ class Counters:
         dropped[BACKLOG] = self._backlog() - self._backlog_before
         dropped[VETH_RING] = self._lab.ring_dropped()
         offered, ended = self._load.offered, time.monotonic_ns()
-        return Sample(ended, ended - began, offered, captured, self._load.skipped, dropped)
+        return Sample(ended, ended - began, offered, captured, self._load.skipped, dropped, self._backend.counts())
 
     def close(self) -> None:
         """Close the files."""

@@ -287,7 +287,7 @@ def _capture_plan(options: Namespace) -> int:
         _print_json(content)
     else:
         print(plan_text(content))
-    return 1 if content["problems"] else 0
+    return 0
 
 
 def _capture_run(options: Namespace) -> int:
