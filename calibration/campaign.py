@@ -69,11 +69,12 @@ class Window(_Section):
 
 
 class Reject(_Section):
-    """When a window does not count, and how often it is then measured again."""
+    """When a window does not count, how often it is then measured again, and how long each time a quiet moment is waited for."""
 
     foreign_share: Annotated[float, Field(gt=0, le=1)] = 0.05
     steal_share: Annotated[float, Field(gt=0, le=1)] = 0.05
     retries: Annotated[int, Field(ge=0, le=20)] = 2
+    wait_seconds: Annotated[float, Field(ge=0, le=3600)] = 10.0
 
 
 class CampaignFile(_Section):

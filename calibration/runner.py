@@ -13,6 +13,7 @@ from typing import Any
 
 from calibration.campaign import SOFTIRQ, Campaign, Planned
 from calibration.collect.facts import facts
+from calibration.collect.foreign_load import wait_until_quiet
 from calibration.collect.reference import Reference
 from calibration.journal import Journal
 from calibration.lab import guest_image
@@ -154,16 +155,19 @@ def _measured(
     references: dict[tuple[int, int], Reference],
 ) -> Row:
     """One row of the record."""
-    point, started = planned.point, time.time()
+    point = planned.point
     cpus = (point.placement.reader_cpu, point.placement.load_cpu)
     if cpus not in references:
         references[cpus] = Reference(*cpus)
+    if attempt:
+        reject = campaign.content.reject
+        wait_until_quiet(point.placement.cpus, {os.getpid(), references[cpus].pid}, reject.foreign_share, reject.wait_seconds)
     return {
         "window": planned.key,
         "order": order,
         "attempt": attempt,
         "repeat": planned.repeat,
-        "started_s": started,
+        "started_s": time.time(),
         "method": point.method,
         "placement": point.placement_name,
         "frame_bytes": point.frame_bytes,

@@ -13,7 +13,8 @@ def _minutes(seconds: float) -> str:
 def plan_text(plan: Mapping[str, Any]) -> str:
     """A plan (see `calibration.runner.plan`)."""
     campaign, window = plan["campaign"], plan["campaign"]["window"]
-    most = plan["seconds"] * (1 + campaign["reject"]["retries"])
+    retries, wait = campaign["reject"]["retries"], campaign["reject"]["wait_seconds"]
+    most = plan["seconds"] * (1 + retries) + plan["windows"] * retries * wait
     lines = [
         f"{campaign['name']}: {campaign['title']}",
         f"{plan['windows']} windows of {window['seconds']:g} s in {campaign['repeats']} blocks; about {_minutes(plan['seconds'])}, "
@@ -56,4 +57,6 @@ def summary_text(about: Mapping[str, Any], lines: list[dict[str, Any]], out: str
     rows.append(
         f"{windows['all']} windows, {windows['rejected']} of them rejected; every packet accounted for in the others; record in {out}"
     )
+    if windows["rejected"] > windows["all"] / 2:
+        rows.append("this host was busy with other work; measure again when it is quiet")
     return "\n".join(rows)

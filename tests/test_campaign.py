@@ -42,7 +42,7 @@ class Bench:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, answers: list[dict[str, Any] | BaseException] | None = None) -> None:
         self.points: list[str] = []
-        self.answers = answers or []
+        self.answers, self.pid = answers or [], 0
         monkeypatch.setattr(runner, "check", lambda _: [])
         monkeypatch.setattr(runner, "choose", lambda *_: ("xdp", "a test"))
         monkeypatch.setattr(runner, "Reference", lambda *_: self)
@@ -145,7 +145,7 @@ def test_a_cpu_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 def test_a_rejected_window_is_measured_again_at_the_end_of_its_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bench = Bench(monkeypatch, [row(rejected="busy"), row(), row(), row(), row(rejected="busy"), row(rejected="never reached")])
-    campaign = campaign_of(tmp_path, SMALL.replace("repeats: 3", "repeats: 1\nreject: {retries: 1}"))
+    campaign = campaign_of(tmp_path, SMALL.replace("repeats: 3", "repeats: 1\nreject: {retries: 1, wait_seconds: 0}"))
     done = runner.run(campaign, tmp_path / "out")
     first = bench.points[0]
     assert bench.points.count(first) == 2

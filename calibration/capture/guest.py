@@ -27,7 +27,6 @@ class Guest:
 
     needs_tap = True
     place = "tap_queue"
-    counter = "TX dropped of the tap"
 
     def __init__(self, lab: Lab, cpu: int, receive_buffer_bytes: int | None = None) -> None:
         del receive_buffer_bytes  # the virtqueue is the buffer

@@ -16,16 +16,14 @@ from calibration.workers import Worker
 class Backend(Protocol):
     """What captures, counts what it has, and knows what was lost at its own place.
 
-    `needs_tap` says whether the lab needs bridge and tap, `place` names where this back end loses packets (None: nowhere) and `counter`
-    the Linux counter that shows it; `counts` are what else it knows, as of the last reading of `captured` and `dropped`.
+    `needs_tap` says whether the lab needs bridge and tap, `place` names where this back end loses packets (None: nowhere; see
+    `calibration.collect.counters.PLACES`), `counts` are what else it knows, as of the last reading of `captured` and `dropped`.
     """
 
     @property
     def needs_tap(self) -> bool: ...
     @property
     def place(self) -> str | None: ...
-    @property
-    def counter(self) -> str: ...
     @property
     def worker(self) -> Worker | None: ...
     @property

@@ -29,7 +29,6 @@ class PacketSocket:
 
     needs_tap: ClassVar[bool] = False
     place: ClassVar[str]
-    counter: ClassVar[str] = "PACKET_STATISTICS tp_drops"
 
     def __init__(self, lab: Lab, cpu: int, receive_buffer_bytes: int | None = None) -> None:
         self._seen = self._dropped = 0

@@ -16,7 +16,6 @@ class TapReader:
 
     needs_tap = True
     place = "tap_queue"
-    counter = "TX dropped of the tap"
 
     def __init__(self, lab: Lab, cpu: int, receive_buffer_bytes: int | None = None) -> None:
         del receive_buffer_bytes  # a tap has a ring of packets instead

@@ -25,7 +25,6 @@ class XdpCount:
 
     needs_tap = False
     place = None
-    counter = ""
     worker = None
     dropped = 0
 

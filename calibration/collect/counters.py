@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Protocol
 
 from calibration.capture.methods import Backend
 from calibration.lab.topology import Lab
+from calibration.load.generators import Generator
 
 VETH_RING, BACKLOG = "veth_ring", "backlog"
 PLACES = {
@@ -22,15 +22,6 @@ PLACES = {
     "tap_queue": "ip -s link show (tap), TX dropped",
 }
 """Places of loss by the name that the model gives them, and the counter of each."""
-
-
-class Load(Protocol):
-    """A generator, as far as counting goes."""
-
-    @property
-    def offered(self) -> int: ...
-    @property
-    def skipped(self) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -54,7 +45,7 @@ class Sample:
 class Counters:
     """All counts of one lab, from the moment of construction on."""
 
-    def __init__(self, lab: Lab, backend: Backend, load: Load) -> None:
+    def __init__(self, lab: Lab, backend: Backend, load: Generator) -> None:
         self._lab, self._backend, self._load = lab, backend, load
         self._softnet = open("/proc/net/softnet_stat", encoding="ascii")  # noqa: SIM115
         self._backlog_before = self._backlog()

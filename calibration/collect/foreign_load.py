@@ -15,6 +15,7 @@ _TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 _OURS = ("ksoftirqd/", "napi/", "swapper")
 _UTIME, _CSTIME, _PROCESSOR = 11, 14, 36
 _STEAL = 8
+_LOOK_S = 0.4
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,16 @@ def usage(cpus: Collection[int], own: Collection[int]) -> Usage:
             if words[0].startswith("cpu") and words[0] != "cpu" and int(words[0][3:]) in cpus:
                 stolen += int(words[_STEAL])
     return Usage(time.monotonic(), foreign * _TICK_S, stolen * _TICK_S)
+
+
+def wait_until_quiet(cpus: Collection[int], own: Collection[int], share: float, seconds: float) -> None:
+    """Wait until others take at most a share of some CPUs, but no longer than some seconds."""
+    limit = time.monotonic() + seconds
+    while time.monotonic() < limit:
+        before = usage(cpus, own)
+        time.sleep(_LOOK_S)
+        if max(shares(before, usage(cpus, own), len(cpus))) <= share:
+            return
 
 
 def shares(before: Usage, after: Usage, cpus: int) -> tuple[float, float]:
