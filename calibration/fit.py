@@ -159,7 +159,7 @@ def fit(observations: Sequence[Observation], workers: int | None = None) -> Fit:
         ]
         best = min(solutions, key=lambda solution: float(solution.cost))
         predictions = tuple(model(best.x, observations))
-    parameters, correlation = _judge(best.x, best.jac, float(best.cost), len(best.fun))
+    parameters, correlation = _judge(best.x, np.asarray(best.jac), float(best.cost), len(best.fun))
     return Fit(parameters, correlation, tuple(observations), used, predictions, float(best.cost))
 
 

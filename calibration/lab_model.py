@@ -74,10 +74,10 @@ def observations(record: Record) -> list[Observation]:
     campaign, found = record.about["campaign"], []
     good = record.good
     good = good[good["method"].isin(METHODS)]
-    for (name, frame_bytes, target), windows in good.groupby(["placement", "frame_bytes", "target_kpps"]):
+    for _, windows in good.groupby(["placement", "frame_bytes", "target_kpps"]):
+        name, frame_bytes = str(windows["placement"].iloc[0]), int(windows["frame_bytes"].iloc[0])
         placement = campaign["placements"][name]
-        found.append(_observation(str(name), placement, windows, _settings(placement, campaign, record.host, int(frame_bytes))))
-        del target
+        found.append(_observation(name, placement, windows, _settings(placement, campaign, record.host, frame_bytes)))
     return sorted(found, key=lambda o: (o.placement, o.offered_kpps))
 
 

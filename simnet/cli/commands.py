@@ -92,7 +92,7 @@ def show_command(options: Namespace) -> int:
 
 
 @contextmanager
-def _progress(what: str, left: bool = False) -> Iterator[Progress | None]:
+def _progress(what: str, left: bool = False, compiles: bool = True) -> Iterator[Progress | None]:
     """A progress bar on standard error, if that is a terminal; with the time that is `left`, or else the time that has passed."""
     if not sys.stderr.isatty():
         yield None
@@ -105,11 +105,11 @@ def _progress(what: str, left: bool = False) -> Iterator[Progress | None]:
     time_column = TimeRemainingColumn() if left else TimeElapsedColumn()
     columns = (TextColumn("{task.description}"), BarColumn(), time_column)
     with Progress(*columns, console=Console(stderr=True), transient=True, speed_estimate_period=WHOLE_RUN_S) as bar:
-        first = "compiling the mechanisms (once, about a minute)" if compiled.is_fresh() else what
-        task = bar.add_task(first, total=None if compiled.is_fresh() else 1.0)
+        first = "compiling the mechanisms (once, about a minute)" if compiles and compiled.is_fresh() else what
+        task = bar.add_task(first, total=None if first != what else 1.0)
 
         def show(doing: str, share: float) -> None:
-            if not compiled.is_fresh():
+            if not (compiles and compiled.is_fresh()):
                 bar.update(task, description=f"{what}: {doing}", completed=share, total=1.0)
 
         yield show
@@ -337,10 +337,9 @@ def trace_command(options: Namespace) -> int:
 
 def calibrate_command(options: Namespace) -> int:
     """Fit costs to a record."""
-    from calibration.record import read_record
-
     from calibration.fit import fit, parameter_set_yaml, report_text
     from calibration.lab_model import observations
+    from calibration.record import read_record
     from simnet.files import prepare_file, write_text
 
     out = Path(options.out) if options.out else None
@@ -364,7 +363,8 @@ def calibrate_command(options: Namespace) -> int:
 
 def capture_command(options: Namespace) -> int:
     """A real host."""
-    return {"check": _capture_check, "restore": _capture_restore}[options.action](options)
+    actions = {"check": _capture_check, "plan": _capture_plan, "run": _capture_run, "restore": _capture_restore}
+    return actions[options.action](options)
 
 
 def _capture_check(options: Namespace) -> int:
@@ -379,3 +379,52 @@ def _capture_restore(options: Namespace) -> int:
     from calibration.host.session import restore_command
 
     return restore_command(options)
+
+
+def _capture_plan(options: Namespace) -> int:
+    """What a campaign would do."""
+    from calibration.campaign import load_campaign
+    from calibration.runner import plan
+    from calibration.text import plan_text
+
+    content = plan(load_campaign(options.campaign))
+    if options.json:
+        _print_json(content)
+    else:
+        print(plan_text(content))
+    return 0
+
+
+def _capture_run(options: Namespace) -> int:
+    """Measure a campaign."""
+    import signal
+
+    from calibration.campaign import load_campaign
+    from calibration.runner import SUMMARY_SCHEMA, run, summary
+    from calibration.text import summary_text
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    campaign, kept = load_campaign(options.campaign), "before another window was finished"
+    with _progress(campaign.content.name, left=True, compiles=False) as progress:
+
+        def note(doing: str, share: float) -> None:
+            nonlocal kept
+            kept = f"{doing} are kept in {options.out}; --resume goes on"
+            if progress is not None:
+                progress(doing, share)
+
+        before = signal.signal(signal.SIGTERM, stop)
+        try:
+            done = run(campaign, Path(options.out), resume=options.resume, note=options.note, progress=note)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(kept) from None
+        finally:
+            signal.signal(signal.SIGTERM, before)
+    lines = summary(done.rows)
+    if options.json:
+        _print_json({"schema": SUMMARY_SCHEMA, "record": done.about, "points": lines})
+    else:
+        print(summary_text(done.about, lines, options.out))
+    return 0

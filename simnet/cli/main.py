@@ -232,6 +232,17 @@ def _capture_parser(commands: Commands, output: Options) -> None:
     state(restore)
     output(restore)
 
+    plan = actions.add_parser("plan", help="what a campaign measures, how long it takes and what it changes; changes nothing")
+    plan.add_argument("campaign", help="a built-in name such as lab/veth, or a .yaml file")
+    output(plan)
+
+    run = actions.add_parser("run", help="measure a campaign in network namespaces and write a record")
+    run.add_argument("campaign", help="a built-in name such as lab/veth, or a .yaml file")
+    run.add_argument("--out", metavar="DIR", required=True, help="where the record goes")
+    run.add_argument("--resume", action="store_true", help="go on with what an earlier run left in DIR")
+    run.add_argument("--note", default="", metavar="TEXT", help="free text for the record, which has no names of hosts otherwise")
+    output(run)
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line.

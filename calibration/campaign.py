@@ -1,0 +1,242 @@
+"""What is measured: a YAML file becomes an interleaved list of windows."""
+
+from __future__ import annotations
+
+import math
+import os
+import random
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib import resources
+from itertools import product
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from simnet.documents import Document, parse, read
+from simnet.errors import NotFoundError, UserError, nearest
+from simnet.scenario.loading import SUFFIXES, explain
+
+SOFTIRQ = {
+    "inline": "received packets are worked on in the sender's softirq, on its CPU",
+    "rps": "NAPI on the sender's CPU, the stack in a softirq on softirq_cpu (rps_cpus of the lab's interface)",
+    "threaded": "NAPI in a kernel thread on softirq_cpu (threaded of the lab's interface, sched_setaffinity of its thread)",
+}
+SETUP_S, LINK_UP_S, BOOT_S = 0.6, 1.0, 5.0
+"""What a window takes besides its own time: wiring, processes, reference benchmarks, draining; until a bridge forwards; until a guest is up."""
+
+Count = Annotated[int, Field(ge=1)]
+Kpps = Annotated[float, Field(gt=0, le=20_000)]
+Method = Literal["recv", "tpacket_v3", "tap_reader", "guest", "xdp_count"]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Placement(_Section):
+    """Which CPU does what."""
+
+    softirq: Literal["inline", "rps", "threaded"] = "inline"
+    load_cpu: Annotated[int, Field(ge=0)] = 0
+    softirq_cpu: Annotated[int, Field(ge=0)] | None = None
+    reader_cpu: Annotated[int, Field(ge=0)] = 1
+
+    @model_validator(mode="after")
+    def _cpu_of_the_softirq(self) -> Self:
+        if (self.softirq == "inline") != (self.softirq_cpu is None):
+            raise ValueError("softirq_cpu: needed with softirq rps or threaded, and only then")
+        return self
+
+    @property
+    def cpus(self) -> tuple[int, ...]:
+        """All CPUs it uses."""
+        return tuple(sorted({self.load_cpu, self.reader_cpu, *(() if self.softirq_cpu is None else (self.softirq_cpu,))}))
+
+    @property
+    def load_is_alone(self) -> bool:
+        """Whether nothing else of the lab's needs the sender's CPU."""
+        return self.load_cpu not in (self.softirq_cpu, self.reader_cpu)
+
+
+class Window(_Section):
+    """How long to look, in seconds."""
+
+    seconds: Annotated[float, Field(gt=0, le=600)] = 1.0
+    warm_up_seconds: Annotated[float, Field(ge=0, le=60)] = 0.3
+    poll_trace_seconds: Annotated[float, Field(ge=0, le=1)] = 0.1
+
+
+class Reject(_Section):
+    """When a window does not count, how often it is then measured again, and how long each time a quiet moment is waited for."""
+
+    foreign_share: Annotated[float, Field(gt=0, le=1)] = 0.05
+    steal_share: Annotated[float, Field(gt=0, le=1)] = 0.05
+    retries: Annotated[int, Field(ge=0, le=20)] = 2
+    wait_seconds: Annotated[float, Field(ge=0, le=3600)] = 10.0
+
+
+class CampaignFile(_Section):
+    """What a campaign file says: every load with every size, number of flows, method and placement, `repeats` times."""
+
+    name: str
+    title: str = ""
+    generator: Literal["auto", "xdp", "sendmmsg"] = "auto"
+    offered_kpps: Annotated[list[Kpps], Field(min_length=1)]
+    frame_bytes: Annotated[list[Annotated[int, Field(ge=64, le=1518)]], Field(min_length=1)] = [64]
+    flows: Annotated[list[Annotated[int, Field(ge=1, le=32768)]], Field(min_length=1)] = [1]
+    methods: Annotated[list[Method], Field(min_length=1)]
+    placements: Annotated[dict[str, Placement], Field(min_length=1)]
+    receive_buffer_bytes: Annotated[int, Field(ge=4096)] | None = None
+    repeats: Annotated[int, Field(ge=1, le=1000)] = 5
+    seed: int = 1
+    window: Window = Window()
+    reject: Reject = Reject()
+
+    @model_validator(mode="after")
+    def _that_go_together(self) -> Self:
+        for flows in self.flows:
+            if flows & (flows - 1):
+                raise ValueError(f"flows: a power of two, not {flows}")
+        if "xdp_count" in self.methods:
+            for name, placement in self.placements.items():
+                if placement.softirq == "rps":
+                    raise ValueError(f"methods: xdp_count counts before RPS, so it does not go with placement {name}")
+        for field in ("offered_kpps", "frame_bytes", "flows", "methods"):
+            levels = getattr(self, field)
+            if len(set(levels)) < len(levels):
+                raise ValueError(f"{field}: a level is given twice")
+        return self
+
+
+@dataclass(frozen=True)
+class Point:
+    """One combination of the factors."""
+
+    method: str
+    placement_name: str
+    placement: Placement
+    frame_bytes: int
+    flows: int
+    offered_kpps: float
+
+    @property
+    def label(self) -> str:
+        """In a few words."""
+        return f"{self.method}, {self.placement_name}, {self.offered_kpps:g} kpps of {self.frame_bytes} bytes"
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A window to be measured: its point, and which repetition it is. `key` names it in a record."""
+
+    key: str
+    point: Point
+    repeat: int
+
+
+class Campaign:
+    """A campaign as it was read."""
+
+    def __init__(self, content: CampaignFile) -> None:
+        self.content = content
+        self.points = [
+            Point(method, name, placement, size, flows, kpps)
+            for method, (name, placement), size, flows, kpps in product(
+                content.methods, content.placements.items(), content.frame_bytes, content.flows, content.offered_kpps
+            )
+        ]
+
+    @property
+    def cpus(self) -> tuple[int, ...]:
+        """All CPUs that any placement uses."""
+        return tuple(sorted({cpu for placement in self.content.placements.values() for cpu in placement.cpus}))
+
+    def blocks(self) -> Iterator[list[Planned]]:
+        """All windows, a block a repetition; each block has every point once, in an order of its own drawn from the seed.
+
+        Conditions that drift with time then fall on all points alike.
+        """
+        width = len(str(len(self.points) - 1))
+        for repeat in range(self.content.repeats):
+            block = [Planned(f"{number:0{width}}-{repeat}", point, repeat) for number, point in enumerate(self.points)]
+            random.Random(f"{self.content.seed}/{repeat}").shuffle(block)
+            yield block
+
+    @property
+    def windows(self) -> int:
+        """How many windows, without those that are measured again."""
+        return len(self.points) * self.content.repeats
+
+    def seconds(self, point: Point) -> float:
+        """About how long a window of a point takes."""
+        window = self.content.window
+        return (
+            window.seconds
+            + window.warm_up_seconds
+            + window.poll_trace_seconds
+            + SETUP_S
+            + (LINK_UP_S if point.method in ("tap_reader", "guest") else 0.0)
+            + (BOOT_S if point.method == "guest" else 0.0)
+        )
+
+    @property
+    def whole_seconds(self) -> float:
+        """About how long everything takes if no window is rejected."""
+        return self.content.repeats * math.fsum(map(self.seconds, self.points))
+
+    def as_json(self) -> dict[str, Any]:
+        """The campaign in full, as it stands in a record."""
+        return self.content.model_dump(mode="json")
+
+
+def _built_in() -> dict[str, Any]:
+    folders = [folder for folder in resources.files("scenarios").joinpath("campaigns").iterdir() if folder.is_dir()]
+    return {
+        f"{folder.name}/{file.name.removesuffix('.yaml')}": file
+        for folder in folders
+        for file in folder.iterdir()
+        if file.name.endswith(".yaml")
+    }
+
+
+def built_in_campaigns() -> list[str]:
+    """Names of the campaigns that come with simnet."""
+    return sorted(_built_in())
+
+
+def load_campaign(name_or_path: str) -> Campaign:
+    """Read a campaign and check it.
+
+    Parameters
+    ----------
+    name_or_path
+        A built-in name (see `built_in_campaigns`) or the path of a .yaml file.
+
+    Raises
+    ------
+    UserError
+        With file:line, what was given, what is allowed, and the nearest name.
+    """
+    if name_or_path.endswith(SUFFIXES):
+        document = read(Path(name_or_path))
+    else:
+        names = _built_in()
+        if name_or_path not in names:
+            known = sorted(names)
+            raise NotFoundError(
+                f"no campaign {name_or_path!r}: neither a .yaml file nor one of {', '.join(known)}{nearest(name_or_path, known)}"
+            )
+        document = parse(names[name_or_path].read_text(encoding="utf-8"), f"campaign {name_or_path}")
+    return campaign(document, os.path.basename(name_or_path).removesuffix(".yaml"))
+
+
+def campaign(document: Document, name: str) -> Campaign:
+    """The campaign that a document holds; `name` is what it is called if it does not say."""
+    if not isinstance(document.data, Mapping):
+        raise UserError(f"{document.source}: not a campaign: expected keys such as offered_kpps, methods, placements")
+    try:
+        return Campaign(CampaignFile.model_validate({"name": name, **document.data}))
+    except ValidationError as error:
+        raise explain(error, document.where, CampaignFile) from None

@@ -1,0 +1,1 @@
+"""Capture back ends: what a captured packet costs differs from one to the other."""

@@ -1,0 +1,49 @@
+"""All capture back ends by the name that a campaign gives them."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from calibration.capture.guest import Guest
+from calibration.capture.recv import Recv
+from calibration.capture.tap_reader import TapReader
+from calibration.capture.tpacket_v3 import TpacketV3
+from calibration.capture.xdp_count import XdpCount
+from calibration.lab.topology import Lab
+from calibration.workers import Worker
+
+
+class Backend(Protocol):
+    """What captures, counts what it has, and knows what was lost at its own place.
+
+    `needs_tap` says whether the lab needs bridge and tap, `place` names where this back end loses packets (None: nowhere; see
+    `calibration.collect.counters.PLACES`), `counts` are what else it knows, as of the last reading of `captured` and `dropped`.
+    """
+
+    @property
+    def needs_tap(self) -> bool: ...
+    @property
+    def place(self) -> str | None: ...
+    @property
+    def worker(self) -> Worker | None: ...
+    @property
+    def captured(self) -> int: ...
+    @property
+    def dropped(self) -> int: ...
+
+    def counts(self) -> dict[str, int]: ...
+    def close(self) -> None: ...
+
+
+METHODS: dict[str, type[Recv] | type[TpacketV3] | type[TapReader] | type[Guest] | type[XdpCount]] = {
+    "recv": Recv,
+    "tpacket_v3": TpacketV3,
+    "tap_reader": TapReader,
+    "guest": Guest,
+    "xdp_count": XdpCount,
+}
+
+
+def start(method: str, lab: Lab, cpu: int, receive_buffer_bytes: int | None) -> Backend:
+    """Start a back end in a lab, its reader on a CPU."""
+    return METHODS[method](lab, cpu, receive_buffer_bytes)

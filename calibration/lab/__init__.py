@@ -1,0 +1,1 @@
+"""A host without a spare NIC: namespaces joined by veth, bridge and tap."""

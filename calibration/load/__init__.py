@@ -1,0 +1,1 @@
+"""Generators of offered load: each counts what it offers."""

@@ -1,0 +1,221 @@
+"""The lab: real packets in namespaces of their own. Counts and their order, never rates: machines differ."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from calibration import bpf
+from calibration.campaign import CampaignFile, Placement, Point, Window
+from calibration.load.frame import frame
+
+SHORT = Window(seconds=0.3, warm_up_seconds=0.05, poll_trace_seconds=0.03)
+
+
+def _why_no_lab() -> str | None:
+    if os.geteuid() != 0:
+        return "needs root"
+    if len(os.sched_getaffinity(0)) < 2:
+        return "needs two CPUs"
+    try:
+        import pyroute2  # noqa: F401
+    except ImportError:
+        return "needs pyroute2"
+    from calibration.lab.topology import Lab
+
+    try:
+        Lab().close()
+    except OSError as error:
+        return f"network namespaces cannot be used here: {error.strerror}"
+    return None
+
+
+_REASON = _why_no_lab()
+needs_lab = pytest.mark.skipif(_REASON is not None, reason=str(_REASON))
+FIRST, SECOND, *_ = [*sorted(os.sched_getaffinity(0)), 0, 0]
+
+
+def placement(softirq: str) -> Placement:
+    cpu = None if softirq == "inline" else SECOND
+    return Placement.model_validate({"softirq": softirq, "load_cpu": FIRST, "softirq_cpu": cpu, "reader_cpu": SECOND})
+
+
+@pytest.fixture(scope="module")
+def look() -> Iterator[Any]:
+    """Measure one short window."""
+    from calibration.collect.reference import Reference
+    from calibration.load.generators import choose
+    from calibration.window import measure
+
+    generator, _ = choose("auto", FIRST)
+    with closing(Reference(SECOND, FIRST)) as reference:
+
+        def one(method: str, softirq: str, kpps: float, generator: str = generator, **changes: Any) -> dict[str, Any]:
+            point = Point(method, softirq, placement(softirq), changes.pop("frame_bytes", 64), changes.pop("flows", 1), kpps)
+            content = {"name": "test", "offered_kpps": [kpps], "methods": [method], "placements": {softirq: {}}, "window": SHORT}
+            return measure(
+                point,
+                CampaignFile.model_validate({**content, "placements": {"p": placement(softirq)}, **changes}),
+                generator,
+                reference,
+            )
+
+        yield one
+
+
+def in_balance(row: dict[str, Any]) -> bool:
+    """Whether every packet of a window is somewhere."""
+    dropped = sum(count for name, count in row.items() if name.startswith("dropped_"))
+    moved = row["in_flight_after"] - row["in_flight_before"]
+    return bool(
+        row["unaccounted"] == 0
+        and row["offered"] == row["captured"] + dropped + moved
+        and min(row["in_flight_before"], row["in_flight_after"]) >= 0
+    )
+
+
+def test_a_frame_has_the_length_that_was_asked_for_and_a_right_checksum() -> None:
+    for frame_bytes in (64, 65, 1518):
+        content = frame(frame_bytes, 7)
+        assert len(content) == frame_bytes - 4
+        words = sum(int.from_bytes(content[at : at + 2], "big") for at in range(14, 34, 2))
+        assert (words & 0xFFFF) + (words >> 16) == 0xFFFF
+        assert int.from_bytes(content[16:18], "big") == frame_bytes - 18
+        assert content[34:36] == b"\x00\x07"
+        assert not content[0] & 1
+
+
+def test_labels_become_distances() -> None:
+    code = bpf.assemble((bpf.move(0, 1), bpf.jump_if(0, ">", 1, "end"), bpf.map_value(2, 9), "end", bpf.leave()))
+    assert len(code) == 8 * 5
+    assert int.from_bytes(code[10:12], "little") == 2
+    assert code[16] == 0x18
+    assert code[-8] == 0x95
+
+
+@needs_lab
+@pytest.mark.parametrize("softirq", ["inline", "rps", "threaded"])
+@pytest.mark.parametrize("method", ["recv", "tpacket_v3", "tap_reader"])
+def test_every_packet_is_somewhere(look: Any, method: str, softirq: str) -> None:
+    row = look(method, softirq, 800)
+    assert in_balance(row), row
+    assert row["offered"] > 0
+
+
+@needs_lab
+@pytest.mark.parametrize("method", ["recv", "tap_reader", "xdp_count"])
+def test_every_packet_of_a_user_space_sender_is_somewhere(look: Any, method: str) -> None:
+    row = look(method, "threaded", 400, generator="sendmmsg", frame_bytes=512, flows=8)
+    assert in_balance(row), row
+    assert row["offered"] > 0
+
+
+@needs_lab
+def test_a_guest_takes_fewer_interrupts_a_packet_under_more_load(look: Any) -> None:
+    from calibration.lab import guest_image
+    from simnet.errors import UserError
+
+    if problems := guest_image.missing():
+        pytest.skip(problems[0])
+    try:
+        guest_image.guest_image()
+    except UserError as error:
+        pytest.skip(str(error))
+    light, heavy = (look("guest", "inline", kpps) for kpps in (2, 100))
+    assert in_balance(light), light
+    assert in_balance(heavy), heavy
+    assert 0 < heavy["guest_interrupts"] / heavy["captured"] < light["guest_interrupts"] / light["captured"] <= 1.1
+
+
+@needs_lab
+def test_counting_in_xdp_loses_nothing_where_the_softirq_keeps_pace(look: Any) -> None:
+    row = look("xdp_count", "inline", 100)
+    assert in_balance(row), row
+    assert row["captured"] > 0
+    assert not row["dropped_veth_ring"]
+
+
+@needs_lab
+def test_a_tap_reader_that_shares_its_cpu_gets_a_smaller_share_of_more(look: Any) -> None:
+    light, heavy = (look("tap_reader", "rps", kpps) for kpps in (20, 1200))
+    assert heavy["offered"] > light["offered"]
+    assert heavy["captured"] / heavy["offered"] < light["captured"] / light["offered"]
+    assert heavy["dropped_tap_queue"] + heavy["dropped_backlog"] > 0
+
+
+@needs_lab
+def test_polls_are_larger_under_more_load(look: Any) -> None:
+    light, heavy = (look("xdp_count", "threaded", kpps) for kpps in (20, 1200))
+    if "polls_of" not in light:
+        pytest.skip("no tracepoint napi:napi_poll here")
+
+    def packets_a_poll(row: dict[str, Any]) -> float:
+        return sum(n * polls for n, polls in enumerate(row["polls_of"])) / sum(row["polls_of"])
+
+    assert packets_a_poll(light) < packets_a_poll(heavy) <= 64
+
+
+@needs_lab
+def test_a_small_receive_buffer_loses_more(look: Any) -> None:
+    small = look("recv", "rps", 800, receive_buffer_bytes=8192)
+    assert in_balance(small), small
+    assert small["dropped_receive_buffer"] > 0
+
+
+@needs_lab
+def test_a_window_without_its_generator_is_rejected(look: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from calibration import window
+
+    def poll_and_kill(*_: Any) -> dict[str, Any]:
+        [worker] = [pid for pid in children() if b"calibration.load" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        os.kill(worker, signal.SIGKILL)
+        return {}
+
+    monkeypatch.setattr(window, "_polls", poll_and_kill)
+    assert look("recv", "inline", 50)["rejected"] == "a process of the lab ended"
+
+
+def children(parent: int | None = None) -> list[int]:
+    """Process ids of the children of a process: of this one, or of another."""
+    return [int(pid) for pid in Path(f"/proc/{parent or os.getpid()}/task/{parent or os.getpid()}/children").read_text().split()]
+
+
+def runs(pid: int) -> bool:
+    """Whether a process is there, and not only waits to be reaped."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@needs_lab
+def test_nothing_is_left_after_a_kill(tmp_path: Path) -> None:
+    file = tmp_path / "long.yaml"
+    file.write_text(
+        "offered_kpps: [50]\nmethods: [tap_reader]\nrepeats: 9\nplacements: {inline: "
+        f"{{load_cpu: {FIRST}, reader_cpu: {SECOND}}}}}\nwindow: {{seconds: 0.3}}\nreject: {{retries: 0}}\n"
+    )
+    interfaces = Path("/proc/net/dev").read_text().count(":")
+    command = [sys.executable, "-m", "simnet", "capture", "run", str(file), "--out", str(tmp_path / "out")]
+    with ExitStack() as stack:
+        process = stack.enter_context(subprocess.Popen(command, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}))
+        limit = time.monotonic() + 60
+        while len(children(process.pid)) < 3 and time.monotonic() < limit:
+            time.sleep(0.01)
+        workers = children(process.pid)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    assert len(workers) == 3
+    while any(map(runs, workers)) and time.monotonic() < limit:
+        time.sleep(0.01)
+    assert not any(map(runs, workers))
+    assert Path("/proc/net/dev").read_text().count(":") == interfaces
