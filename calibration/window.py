@@ -142,8 +142,10 @@ def _rejected(
     limits = settings.reject
     if not running:
         return "a process of the lab ended"
-    if whole.in_flight:
+    if whole.in_flight > 0:
         return f"{whole.in_flight} packets unaccounted for"
+    if whole.in_flight < 0:
+        return f"{-whole.in_flight} packets too many lost: another interface lost packets in the backlog, which counts for the whole machine"
     for share, limit, who in (
         (foreign, limits.foreign_share, "other processes took"),
         (stolen, limits.steal_share, "the hypervisor took"),

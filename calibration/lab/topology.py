@@ -25,7 +25,7 @@ from simnet.errors import UserError
 TAP_RING = 500
 _BR_STATE_FORWARDING = 3
 _LONGEST_LINK_WATCH_S = 5.0
-_SENDING, _RECEIVING, _BRIDGE, _TAP = "load0", "rx0", "br0", "tap0"
+_SENDING, _BRIDGE, _TAP = "load0", "br0", "tap0"
 _SIOCETHTOOL, _ETHTOOL_STSO, _ETHTOOL_SGRO = 0x8946, 0x1F, 0x2C
 _TUNSETIFF, _IFF_TAP, _IFF_NO_PI, _IFF_VNET_HDR = 0x400454CA, 0x0002, 0x1000, 0x4000
 
@@ -54,9 +54,9 @@ def _cpu_mask(cpu: int) -> str:
 class Lab:
     """The wiring. `interface` is where packets arrive; `tap` is the descriptor of the tap, if there is one."""
 
-    interface = _RECEIVING
-
     def __init__(self, with_tap: bool = False) -> None:
+        self.interface = f"rx{os.urandom(3).hex()}"
+        """A name that no other lab has: the kernel's NAPI threads and tracepoints know interfaces by name only."""
         self.tap: int | None = None
         self._files: dict[tuple[str, str], int] = {}
         self._napi_thread: int | None = None
@@ -64,14 +64,14 @@ class Lab:
         self.sender = Namespace()
         try:
             with self.sender.inside(), _route() as route:
-                peer = {"ifname": _RECEIVING, "net_ns_fd": self.receiver.descriptor}
+                peer = {"ifname": self.interface, "net_ns_fd": self.receiver.descriptor}
                 route.link("add", ifname=_SENDING, kind="veth", peer=peer)
                 self.load_index = self._up(route, _SENDING)
                 _set_feature(_SENDING, _ETHTOOL_STSO, False)
                 _set_feature(_SENDING, _ETHTOOL_SGRO, True)
             with self.receiver.inside(), _route() as route:
-                self.interface_index = self._up(route, _RECEIVING)
-                _set_feature(_RECEIVING, _ETHTOOL_SGRO, True)
+                self.interface_index = self._up(route, self.interface)
+                _set_feature(self.interface, _ETHTOOL_SGRO, True)
                 if with_tap:
                     self._add_tap(route)
         except BaseException:
@@ -96,7 +96,7 @@ class Lab:
             route.link("set", index=port, master=bridge)
         self._up(route, _TAP)
         limit = time.monotonic() + _LONGEST_LINK_WATCH_S
-        while not all(self._is_forwarding(port) for port in (_RECEIVING, _TAP)):
+        while not all(self._is_forwarding(port) for port in (self.interface, _TAP)):
             if time.monotonic() > limit:
                 raise UserError("the lab's bridge does not forward: its ports stay down")
             time.sleep(0.01)
@@ -126,17 +126,15 @@ class Lab:
         """
         if softirq == "rps":
             assert cpu is not None
-            self.receiver.write(f"class/net/{_RECEIVING}/queues/rx-0/rps_cpus", _cpu_mask(cpu))
+            self.receiver.write(f"class/net/{self.interface}/queues/rx-0/rps_cpus", _cpu_mask(cpu))
         if softirq == "threaded":
             assert cpu is not None
-            before = _napi_threads()
-            self.receiver.write(f"class/net/{_RECEIVING}/threaded", "1")
-            new = _napi_threads() - before
-            if len(new) != 1:
+            self.receiver.write(f"class/net/{self.interface}/threaded", "1")
+            self._napi_thread = _napi_thread_of(self.interface)
+            if self._napi_thread is None:
                 raise UserError(
                     "placement threaded: the NAPI thread is not to be seen in /proc, so it cannot be pinned; is this a container?"
                 )
-            [self._napi_thread] = new
             os.sched_setaffinity(self._napi_thread, {cpu})
 
     @property
@@ -156,7 +154,7 @@ class Lab:
 
     def receive_dropped(self) -> int:
         """rx_dropped of the receiving end so far: what the backlog had no room for and, if frames came by XDP, the ring too."""
-        return self._statistic(self.receiver, _RECEIVING, "rx_dropped")
+        return self._statistic(self.receiver, self.interface, "rx_dropped")
 
     def tap_dropped(self) -> int:
         """Packets for which the tap's ring had no room so far (tx_dropped, `tun_net_xmit`)."""
@@ -172,13 +170,12 @@ class Lab:
         self.receiver.close()
 
 
-def _napi_threads() -> set[int]:
-    """Kernel threads that poll."""
-    found = set()
+def _napi_thread_of(interface: str) -> int | None:
+    """The kernel thread that polls for an interface; its name begins with the interface's."""
     for file in Path("/proc").glob("[0-9]*/comm"):
         try:
-            if file.read_text(encoding="utf-8").startswith("napi/"):
-                found.add(int(file.parent.name))
+            if file.read_text(encoding="utf-8").startswith(f"napi/{interface}-"):
+                return int(file.parent.name)
         except OSError:  # it ended meanwhile
             continue
-    return found
+    return None

@@ -82,7 +82,7 @@ def work(page: memoryview, interface: int, frame_bytes: int, flows: int) -> None
     link = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
     link.bind((socket.if_indextoname(interface), 0))
     descriptor, size = link.fileno(), ctypes.sizeof(_Message)
-    first, position = ctypes.addressof(messages), 0
+    first, position, count = ctypes.addressof(messages), 0, 0
     page[READY] = 1
     while True:
         interval = page[INTERVAL_PS]
@@ -98,6 +98,7 @@ def work(page: memoryview, interface: int, frame_bytes: int, flows: int) -> None
             page[SKIPPED] += missing - 4 * _BATCH
             position += missing - 4 * _BATCH
         at = ctypes.c_void_p(first + position % flows * size)
+        page[PACKETS] = count + min(missing, _BATCH)  # on their way as long as the call lasts
         sent = libc.sendmmsg(descriptor, at, min(missing, _BATCH), 0)
         if sent < 0:
             number = ctypes.get_errno()
@@ -105,4 +106,5 @@ def work(page: memoryview, interface: int, frame_bytes: int, flows: int) -> None
                 raise OSError(number, os.strerror(number))
             sent = 1
         position += sent
-        page[PACKETS] += sent
+        count += sent
+        page[PACKETS] = count
