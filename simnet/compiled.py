@@ -8,7 +8,9 @@ interpreter runs the same mechanisms: slow, but open to a debugger.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import importlib
 import os
 import shutil
 import sys
@@ -67,6 +69,13 @@ if JIT:
     import numba.extending
 
     numba.config.CACHE_DIR = str(CACHE)  # type: ignore[attr-defined]  # in case numba was imported before
+    if "simnet.cli.main" in sys.modules and "scipy.linalg" not in sys.modules:
+        # numba asks scipy for BLAS when it loads its array functions, which takes a tenth of the time of a run. Mechanisms multiply no matrices, and in
+        # a command of ours nobody else uses numba.
+        sys.modules["scipy.linalg.cython_blas"] = cast(Any, None)
+        with contextlib.suppress(ImportError):
+            importlib.import_module("numba.np.arraymath")
+        del sys.modules["scipy.linalg.cython_blas"]
     _hot: Any = numba.njit(cache=True, nogil=True, forceinline=True)
     _cold: Any = numba.njit(cache=True, nogil=True)
     _pasted: Any = numba.njit(cache=True, nogil=True, inline="always")

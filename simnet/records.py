@@ -108,7 +108,9 @@ def allocate(kind: type[T], huge: str | None = None) -> T:
     A `numpy.record` that the type checker sees as an instance of `kind`. It keeps its memory alive.
     """
     dtype = dtype_of(cast(Hashable, kind))
-    memory = mmap.mmap(-1, dtype.itemsize)
+    memory = mmap.mmap(
+        -1, dtype.itemsize, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+    )  # shared memory, the default, gets no huge pages
     if huge is not None and dtype.fields is not None:
         field, start = dtype.fields[huge][:2]
         first = -(-start // mmap.PAGESIZE) * mmap.PAGESIZE
