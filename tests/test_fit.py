@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 import simnet
 from calibration.fit import GROUPS, Fit, costs_of, fit, parameter_set_yaml, report_text
 from calibration.lab_model import QUICK, Observation, predict
+from simnet.cli import main
 
 TRUTH = {"receive path": 1.6, "recv call": 0.8, "wake-up": 2.5, "task switch": 1.5, "interrupt": 1.0}
 LOADS = (25.0, 100.0, 400.0, 800.0, 1600.0)
@@ -58,6 +60,13 @@ def test_what_a_record_does_not_say_is_said() -> None:
     assert unknown
     assert all("measure " in verdicts[name] for name in unknown)
     assert "not identifiable" in report_text(alone)
+
+
+def test_a_set_is_chosen_on_the_command_line(found: Fit, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(parameter_set_yaml(found, "mine", "a test"), encoding="utf-8")
+    assert main(["show", "lab/veth", "--parameters", str(file), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["parameters"]["recv_cycles"]["kind"] == "calibrated"
 
 
 def test_the_calibrated_set_is_a_parameter_set(found: Fit, tmp_path: Path) -> None:
