@@ -12,7 +12,7 @@ from typing import Any
 from simnet.compiled import mark_compiled
 from simnet.errors import UserError
 from simnet.experiment.explain import explain_result
-from simnet.experiment.replicate import Ensemble, Progress, Window, replicate_side_by_side
+from simnet.experiment.replicate import Ensemble, Progress, Window, replicate_side_by_side, silent
 from simnet.experiment.run import places_of, summarise
 from simnet.params.schema import ParameterSet
 from simnet.results.comparison import Changed, Comparison, Difference, Loss
@@ -32,10 +32,6 @@ class Measured:
 
     ensemble: Ensemble
     window: Window
-
-
-def _silent(doing: str, share: float) -> None:
-    del doing, share
 
 
 def window_of_both(a: Measured, b: Measured) -> Window:
@@ -139,7 +135,7 @@ def compare(
     measured: dict[int, Measured] = {}
     for same in _alike(traffics):
         ensembles = [
-            Ensemble(given[i], params[i], seed, "compiled", read_capture(given[i], params[i]), workers, progress or _silent)
+            Ensemble(given[i], params[i], seed, "compiled", read_capture(given[i], params[i]), workers, progress or silent)
             for i in same
         ]
         for i, ensemble, window in zip(same, ensembles, replicate_side_by_side(ensembles), strict=True):

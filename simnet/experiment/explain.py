@@ -8,7 +8,7 @@ from importlib import metadata
 
 from simnet.engine.streams import seed_source
 from simnet.experiment.again import Question
-from simnet.experiment.replicate import Progress
+from simnet.experiment.replicate import Progress, silent
 from simnet.experiment.run import run
 from simnet.experiment.sensitivity import sensitivity, window_of
 from simnet.results.bottleneck import find_bottleneck
@@ -21,10 +21,6 @@ from simnet.system.choices import drop_en_of, nic_model, read_capture, resolve
 from simnet.system.topology import topology_of
 from simnet.system.wiring import build
 from simnet.units import PS_PER_S
-
-
-def _silent(doing: str, share: float) -> None:
-    del doing, share
 
 
 def explain(scenario: Scenario, *, seed: int = 1, quick: bool = False, progress: Progress | None = None) -> Explanation:
@@ -51,7 +47,7 @@ def explain(scenario: Scenario, *, seed: int = 1, quick: bool = False, progress:
 
 def explain_question(question: Question, *, quick: bool = False, progress: Progress | None = None) -> Explanation:
     """The same for a question that may come from a result (see `experiment.again`)."""
-    scenario, seed, progress = question.scenario, question.seed, progress or _silent
+    scenario, seed, progress = question.scenario, question.seed, progress or silent
     params = resolve(scenario)
     result = run(scenario, seed=seed, progress=progress)
     explanation = explain_result(result, scenario)

@@ -10,7 +10,7 @@ from simnet.compiled import mark_compiled
 from simnet.experiment.compare import Measured, paired_difference
 from simnet.experiment.placements import placements
 from simnet.experiment.plan import side_by_side
-from simnet.experiment.replicate import Ensemble, Progress, Rule, Windows, replicate_by
+from simnet.experiment.replicate import Ensemble, Progress, Rule, Windows, replicate_by, silent
 from simnet.experiment.run import summarise
 from simnet.results.ranking import Ranked, Ranking, surely_less
 from simnet.results.statistics import Estimate
@@ -19,10 +19,6 @@ from simnet.system.choices import read_capture, resolve
 
 COARSER = 2
 """The first look at a placement is this many times shorter than a run's; most are then out of the question."""
-
-
-def _silent(doing: str, share: float) -> None:
-    del doing, share
 
 
 def _captured(measured: Measured) -> float:
@@ -84,7 +80,7 @@ def pin(scenario: Scenario, *, seed: int = 1, workers: int | None = None, progre
     params = resolve(scenario)
     packets = read_capture(scenario, params)
     found = placements(scenario, params)
-    ensembles = [Ensemble(p.scenario, params, seed, "compiled", packets, workers, progress or _silent) for p in found]
+    ensembles = [Ensemble(p.scenario, params, seed, "compiled", packets, workers, progress or silent) for p in found]
     plan = side_by_side(ensemble.plan for ensemble in ensembles)
     coarse = plan if plan.period_ps else replace(plan, pilot_ps=plan.pilot_ps // COARSER)
     own = next(i for i, placement in enumerate(found) if placement.yours)

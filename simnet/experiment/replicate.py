@@ -37,6 +37,11 @@ Progress = Callable[[str, float], None]
 """Called with what is being done and the share of it that is done."""
 
 
+def silent(doing: str, share: float) -> None:
+    """Nobody wants to hear how far it is."""
+    del doing, share
+
+
 @dataclass
 class Window:
     """The measured part of all replications, in ps; why the run stopped; and all times at which samples were taken."""

@@ -14,7 +14,7 @@ from simnet.capture.monitor import bin_start_ps
 from simnet.compiled import mark_compiled
 from simnet.engine.simulation import Histograms
 from simnet.experiment.guest_time import exit_rates, vcpu_times
-from simnet.experiment.replicate import Ensemble, Progress, Window, replicate
+from simnet.experiment.replicate import Ensemble, Progress, Window, replicate, silent
 from simnet.kernel.core import CONTEXTS
 from simnet.params.schema import ParameterSet
 from simnet.results.places import Place, places
@@ -28,10 +28,6 @@ from simnet.units import PS_PER_S, PS_PER_US, WIRE_OVERHEAD_BYTES
 QUANTILES = {"p50": 0.5, "p99": 0.99, "p999": 0.999}
 RATE_COLUMNS = ("interrupts", "polls", "wakeups", "context_switches", "time_squeezes")
 GUEST_RATE_COLUMNS = ("guest_interrupts", "kicks", "tap_restarts", "mutex_contended")
-
-
-def _silent(doing: str, share: float) -> None:
-    del doing, share
 
 
 def _rate(ensemble: Ensemble, name: str, window: Window) -> Rate:
@@ -201,7 +197,7 @@ def run(
     packets = read_capture(scenario, params)
 
     def ensemble_of(engine: str, numbers: Sequence[int] | None = None) -> Ensemble:
-        return Ensemble(scenario, params, seed, engine, packets, workers, progress or _silent, numbers)
+        return Ensemble(scenario, params, seed, engine, packets, workers, progress or silent, numbers)
 
     if only is None:
         ensemble = ensemble_of(engine)

@@ -14,7 +14,7 @@ from simnet.errors import UserError
 from simnet.experiment.cells import Cell, expand
 from simnet.experiment.design import Design, Label, load_design
 from simnet.experiment.executors import Executor, Outcome, Task, dask_cluster, on_this_machine
-from simnet.experiment.replicate import Progress
+from simnet.experiment.replicate import Progress, silent
 from simnet.experiment.store import SCHEMA, Store, manifest_of
 from simnet.experiment.tables import Row, cell_row, replication_rows, write_parquet
 from simnet.files import write_whole
@@ -58,10 +58,6 @@ class Sweep:
             "failed": [{"cell": f.key, "factors": dict(f.factors), "error": f.error} for f in self.failed],
             "results": self.rows,
         }
-
-
-def _silent(doing: str, share: float) -> None:
-    del doing, share
 
 
 def _compute(todo: list[Cell], outcomes: Iterable[Outcome], store: Store, progress: Progress) -> tuple[Failure, ...]:
@@ -140,7 +136,7 @@ def sweep(
         todo = sorted((cell for cell in cells if cell.key not in finished), key=lambda cell: -cell.seconds)
         tasks = [Task(cell.key, cell.scenario, seed) for cell in todo]
         outcomes = stack.enter_context(closing(executor(tasks)))
-        failed = _compute(todo, outcomes, store, progress or _silent)
+        failed = _compute(todo, outcomes, store, progress or silent)
         factors = tuple(dict.fromkeys(name for cell in cells for name in cell.factors))
         rows, seconds = _write_tables(store, factors), store.seconds()
     kept = len(cells) - len(todo)
