@@ -49,7 +49,7 @@ class Mutant:
 
 
 MUTANTS = (
-    Mutant("weight 63 instead of 64", "simnet/hardware/models.py", "            weight=64,\n            returns_work_done=False", "            weight=63,\n            returns_work_done=False"),
+    Mutant("weight 63 instead of 64", "simnet/hardware/models.py", "    weight=64,\n    returns_work_done=False", "    weight=63,\n    returns_work_done=False"),
     Mutant("budget 256 instead of 300", "simnet/kernel/rules.py", "budget: int = 300", "budget: int = 256"),
     Mutant("nine rounds instead of ten", "simnet/kernel/rules.py", "max_restart: int = 10", "max_restart: int = 9"),
     Mutant("ksoftirqd's wake-up is lost", "simnet/kernel/softirq.py", "return wake_up(m, core.ksoftirqd, c, now)", "return 0"),
