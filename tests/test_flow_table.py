@@ -49,7 +49,7 @@ class Table:
 
     def __init__(self, design: int, bucket_bits: int, limit: int = MAX_ENTRIES) -> None:
         record = self.record = cast(Any, allocate(FlowTable))
-        record.design, record.bucket_bits, record.limit, record.recost_at = design, bucket_bits, limit, NEVER_RECOST
+        record.design, record.bucket_bits, record.sample, record.limit, record.recost_at = design, bucket_bits, 1, limit, NEVER_RECOST
         record.hash_ps, record.compare_ps, record.update_ps, record.insert_ps = HASH, COMPARE, UPDATE, INSERT
 
     def __getattr__(self, counter: str) -> int:

@@ -259,7 +259,7 @@ ALTERNATIVES = (
 KERNEL_PATH = (0.95, 1.0, 1.05)
 """Under the literal rule the share saws with the cost of ten rounds modulo the tick: means over the kernel path +-5 %."""
 CURVE_KPPS = (300, 600, 1000, 1500, 2500, 4464)
-QUICK = {"measure.precision": 0.02, "measure.replications": 3, "measure.limit_s": 2.0}
+QUICK = {"measure.precision": 0.05, "measure.replications": 2, "measure.limit_s": 0.5}
 
 
 def alternative_questions() -> dict[tuple[Any, ...], Question]:

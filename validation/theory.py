@@ -296,7 +296,7 @@ def fluid_loads(items_per_bucket: float, most: int) -> tuple[NDArray[np.float64]
 def check_d_left() -> list[Check]:
     """Bucket loads of the real table at its limit against the fluid limit, its false matches, and its fill limit."""
     table, memory = allocate(FlowTable), allocate(Memory)
-    table.design, table.bucket_bits, table.limit, table.recost_at = D_LEFT, 16, 1 << 18, 1 << 62
+    table.design, table.bucket_bits, table.sample, table.limit, table.recost_at = D_LEFT, 16, 1, 1 << 18, 1 << 62
     for flow in range((1 << 18) + 1000):
         count_packet(table, memory, int64((flow % 5) << HOST_SHIFT | flow // 5))
     buckets = 1 << 16

@@ -10,6 +10,10 @@ A real d-left table takes 480 MiB. Here an entry is 16 bits: a mix of the flow n
 the remainder, is stored, so that equal remainders in a bucket mean equal flows (quotienting: Cleary, IEEE Trans. Comp. C-33:9, 1984). Occupancy,
 fill and fingerprint collisions are those of the full table as long as each generator sends fewer than 2**(bucket_bits + 11) flows in a period.
 
+A table that takes seconds to fill is sampled: one part in `sample` of it is simulated, with as many times fewer entries and as many times shorter a period, and its
+lines and pages count `sample` times (set sampling: Kessler, Hill and Wood, IEEE Trans. Comp. C-43:6, 1994). Load of a bucket, refusals and fingerprint collisions depend on the
+load factor alone and are those of the whole; a period stays long against everything else that happens.
+
 Cost comes from lines and translations touched (`hardware.memory`), from hashing and from comparisons; which lines are cold follows from how
 much of the table is in use. Left out: the cost of the reader that empties tables (it runs on another core).
 """
@@ -42,7 +46,8 @@ RIGHT_FACTORS = (0x19D699B, 0x05BD1E9)
 
 
 class FlowTable(Record):
-    """One table in use. `bucket_bits`: buckets a half (d-left) or entries (probing), as a power of two; `limit`: most entries.
+    """One table in use. `bucket_bits`: buckets a half (d-left) or entries (probing), as a power of two; `limit`: most entries; `sample`: it is one part in so many of
+    the table that it stands for.
 
     Costs in ps: `hash_ps` a hash, `compare_ps` a full key comparison, `update_ps` counters of a known flow, `insert_ps` filling a new entry;
     `spent_ps` is what all look-ups cost together; `new_ps` and `known_ps` are the memory accesses of a flow that is not, or is, in the table. Of two independent misses the second
@@ -51,6 +56,7 @@ class FlowTable(Record):
 
     design: int
     bucket_bits: int
+    sample: int
     limit: int
     entries: int
     refused: int
@@ -108,10 +114,10 @@ def right_mix(table: FlowTable, flow: int) -> int:
 
 @jit
 def table_bytes(table: FlowTable) -> float:
-    """Memory that a random key may touch: the bucket array, or all entries."""
+    """Memory of the whole table that a random key may touch: the bucket array, or all entries."""
     if table.design == D_LEFT:
-        return float((2 << table.bucket_bits) * BUCKET_BYTES)
-    return float((1 << table.bucket_bits) * PAIR_BYTES)
+        return float((2 << table.bucket_bits) * BUCKET_BYTES * table.sample)
+    return float((1 << table.bucket_bits) * PAIR_BYTES * table.sample)
 
 
 @jit
@@ -126,11 +132,11 @@ def access_ps(memory: Memory, lines_in_use: float, region_bytes: float) -> float
 def recost(table: FlowTable, memory: Memory) -> None:
     """Work out what memory accesses cost at the present fill; again when the fill has grown by an eighth."""
     region = table_bytes(table)
-    in_use = max(float(table.entries), 1.0)
+    in_use = max(float(table.entries * table.sample), 1.0)
     cold = access_ps(memory, region, region)
     if table.design == D_LEFT:
         warm = access_ps(memory, 2.0 * in_use, region)
-        pair = access_ps(memory, in_use, float(table.limit * PAIR_BYTES))
+        pair = access_ps(memory, in_use, float(table.limit * table.sample * PAIR_BYTES))
         table.new_ps = int64(cold * (2.0 - table.overlap))
         table.known_ps = int64(warm * (2.0 - table.overlap) + pair)
         table.pair_ps = int64(pair)

@@ -17,6 +17,8 @@ OBSERVATIONS = 100
 QUICK_PILOT_S = 0.05
 SHARED_PILOT_S = 1.0
 """Where tasks take turns on a core, a turn is tens of milliseconds and a pilot must see many."""
+TAP_PILOT_S = 0.25
+"""Behind a tap the backend's thread limits and turns in the guest hardly matter: no cell of the paper moves by half a per cent between this and a pilot of 1 s."""
 PILOT_FRAMES = 5_000
 MANY_FLOWS = 1024
 PAPER_SECONDS, PAPER_SAMPLE_S, PAPER_DROPPED = 240, 10, 2
@@ -51,7 +53,7 @@ def plan_of(scenario: Scenario, params: ParameterSet, offered_kpps: float | None
     """Pilot, limit and period of a scenario under the adaptive protocol."""
     topology = topology_of(scenario, params)
     shared = topology.reading in topology.receiving or topology.has_guest
-    pilot_s = SHARED_PILOT_S if shared else QUICK_PILOT_S
+    pilot_s = TAP_PILOT_S if scenario.has_tap else SHARED_PILOT_S if shared else QUICK_PILOT_S
     if offered_kpps:
         pilot_s = max(pilot_s, PILOT_FRAMES / (offered_kpps * 1000))
     limit_s = scenario.measure.limit_s
@@ -59,8 +61,8 @@ def plan_of(scenario: Scenario, params: ParameterSet, offered_kpps: float | None
     if scenario.capture.monitor == "flow" and (
         scenario.traffic.flows == "multi" or (isinstance(scenario.traffic.flows, int) and scenario.traffic.flows > MANY_FLOWS)
     ):
-        period_s = scenario.capture.flow_table.period_s
-    pilot_s = min(pilot_s, limit_s, period_s / 20 if period_s else limit_s)
+        period_s = scenario.capture.flow_table.period_s / scenario.table_sample
+    pilot_s = min(pilot_s, limit_s)
     return Plan(round(pilot_s * PS_PER_S), round(limit_s * PS_PER_S), round(period_s * PS_PER_S))
 
 

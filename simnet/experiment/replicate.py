@@ -8,6 +8,7 @@ No rule looks at wall time, at the number of workers or at the order in which th
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -230,7 +231,9 @@ def find_warmup(ensembles: Sequence[Ensemble], plan: Plan, patient: bool) -> tup
 def follow_adaptive_protocol(ensembles: Sequence[Ensemble], plan: Plan, going_on: Rule, patient: bool) -> list[Window]:
     """Pilot, warm-up, then longer windows for those that the rule names, until it names none or the limit is reached."""
     pilot, start = find_warmup(ensembles, plan, patient)
-    end = start + plan.period_ps if plan.period_ps else pilot[-1]
+    end = pilot[-1]
+    if plan.period_ps:
+        end = start + math.ceil((end - start) / plan.period_ps) * plan.period_ps
     going: Collection[int] = range(len(ensembles))
     windows = [Window(start, end, "precision", pilot)] * len(ensembles)
     later: list[int] = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Mapping, Sequence
+from functools import cache
 from importlib import metadata
 from typing import Any
 
@@ -104,8 +105,9 @@ def _table(ensemble: Ensemble, scenario: Scenario, window: Window) -> dict[str, 
     ends = [member.row_at(window.end_ps) for member in ensemble.members]
     starts = [member.row_at(window.start_ps) for member in ensemble.members]
     mean = {
-        "entries_at_end": float(np.mean([int(end.table_entries) for end in ends])),
+        "entries_at_end": scenario.table_sample * float(np.mean([int(end.table_entries) for end in ends])),
         "limit": float(scenario.capture.flow_table.entries),
+        "simulated_one_in": float(scenario.table_sample),
     }
     for name in ("refused", "lookups"):
         column = f"table_{name}"
@@ -133,12 +135,18 @@ def _notes(ensemble: Ensemble, scenario: Scenario, params: ParameterSet, window:
     return notes
 
 
+@cache
+def _versions() -> dict[str, str]:
+    """Of what computes: reading them takes milliseconds."""
+    return {name: metadata.version(name) for name in ("simnet-rx", "numpy", "numba")}
+
+
 def provenance(scenario: Scenario, params: ParameterSet) -> dict[str, Any]:
     """Everything needed to run the same again, and where each cost comes from."""
     model = nic_model(scenario, params)
     generation = generation_of(scenario, params)
     return {
-        "version": metadata.version("simnet-rx"),
+        "version": _versions()["simnet-rx"],
         "parameters": {
             q.name: {"value": q.value, "low": q.low, "high": q.high, "unit": q.unit, "kind": q.kind, "source": q.source}
             for q in params
@@ -150,8 +158,8 @@ def provenance(scenario: Scenario, params: ParameterSet) -> dict[str, Any]:
             "machine": platform.machine(),
             "system": platform.system(),
             "python": platform.python_version(),
-            "numpy": metadata.version("numpy"),
-            "numba": metadata.version("numba"),
+            "numpy": _versions()["numpy"],
+            "numba": _versions()["numba"],
         },
     }
 

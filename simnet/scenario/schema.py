@@ -17,6 +17,8 @@ from simnet.units import MAX_FRAME_BYTES, MIN_FRAME_BYTES
 
 IMIX = {64: 7.0, 594: 4.0, 1518: 1.0}
 """Simple IMIX: frame length (with FCS) and weight."""
+LEAST_SAMPLE = 1 << 12
+"""Entries of a flow table below which no part of it stands for the whole."""
 
 
 def _finite(value: Any) -> Any:
@@ -289,7 +291,8 @@ class Measure(Section):
 
     *adaptive* replicates until the 95 % interval of the captured rate is within `precision` of its mean, at most `limit_s` of simulated time a
     replication; *paper* is ICCCN 2012's protocol: 240 s, samples of 10 s, first and last two dropped. `warmup_s`: found (MSER-5) if not
-    given.
+    given. Where every packet is a new flow and the table is to fill for longer than `table_period_s`, *adaptive* simulates a part of it (see `capture.flow_table`)
+    whose period is the shortest that is not below.
     """
 
     protocol: Literal["adaptive", "paper"] = "adaptive"
@@ -297,6 +300,7 @@ class Measure(Section):
     precision: Annotated[Number, Field(gt=0, le=1)] = 0.01
     warmup_s: Annotated[Number, Field(ge=0, le=10_000)] | None = None
     limit_s: Annotated[Number, Field(ge=1e-3, le=100_000)] = 20.0
+    table_period_s: Annotated[Number, Field(gt=0, le=1e5)] = 0.5
 
 
 class Scenario(Section):
@@ -320,6 +324,15 @@ class Scenario(Section):
     def has_tap(self) -> bool:
         """Do packets go through bridge and tap into a guest?"""
         return self.guest is not None and not self.guest.is_assigned
+
+    @property
+    def table_sample(self) -> int:
+        """One part in so many of the flow table is simulated: a power of two."""
+        table, measure = self.capture.flow_table, self.measure
+        if self.capture.monitor != "flow" or self.traffic.flows != "multi" or measure.protocol == "paper":
+            return 1
+        halvings = min(math.log2(table.period_s / measure.table_period_s), math.log2(table.entries / LEAST_SAMPLE))
+        return 1 << max(0, math.floor(halvings))
 
     def written_at(self, places: Places) -> Scenario:
         """The same scenario, which now knows where each of its fields was written."""

@@ -109,9 +109,11 @@ def wire_capture(m: Machine, scenario: Scenario, topology: Topology, costing: Co
 def _wire_flow_table(m: Machine, scenario: Scenario, costing: Costing) -> None:
     wanted, table = scenario.capture.flow_table, m.table
     table.design = D_LEFT if wanted.design == "d_left" else PROBING
-    table.limit = wanted.entries
-    table.bucket_bits = wanted.entries.bit_length() - (3 if table.design == D_LEFT else 1)
-    table.period_ps = round(wanted.period_s * PS_PER_S)
+    sample = scenario.table_sample
+    entries = wanted.entries // sample
+    table.sample, table.limit = sample, entries
+    table.bucket_bits = entries.bit_length() - (3 if table.design == D_LEFT else 1)
+    table.period_ps = round(wanted.period_s / sample * PS_PER_S)
     table.hash_ps = costing.ps("hash_cycles")
     table.compare_ps = costing.ps("compare_cycles")
     table.update_ps = costing.ps("update_cycles")
