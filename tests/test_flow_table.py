@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
 
+import simnet
 from simnet.capture.flow_table import (
     D_LEFT,
     HOST_BITS,
@@ -380,3 +381,27 @@ def test_a_full_table_knows_no_flow_of_another_generator() -> None:
         table.count(synthetic(0, k))
     table.count(synthetic(8, 0))
     assert (table.entries, table.refused) == (16, 1)
+
+
+@pytest.mark.parametrize("method", ["kernel_module", "pf_packet"])
+def test_a_part_of_a_table_stands_for_the_whole(method: str) -> None:
+    """Set sampling: an eighth of the table, emptied eight times as often, is refused as often and costs as much as the whole."""
+
+    def measured(table_period_s: float) -> simnet.Result:
+        settings = {"capture.method": method, "capture.cpu": 5, "capture.monitor": "flow", "traffic.flows": "multi", "host.kernel": "3.2"}
+        table = {"capture.flow_table.entries": 1 << 18, "capture.flow_table.period_s": 0.4, "measure.table_period_s": table_period_s}
+        return simnet.run(load("paper/bare-metal", {**settings, **table, "measure.replications": 2}))
+
+    whole, part = measured(0.4), measured(0.05)
+    assert (whole.table["simulated_one_in"], part.table["simulated_one_in"]) == (1, 8)
+    assert part.captured.kpps.mean == pytest.approx(whole.captured.kpps.mean, rel=0.002)
+    refused, refused_of_part = (result.table["refused"] / result.table["lookups"] for result in (whole, part))
+    assert refused > 0.2
+    assert refused_of_part == pytest.approx(refused, rel=0.02)
+
+
+def test_the_papers_protocol_simulates_the_whole_table() -> None:
+    scenario = load("paper/bare-metal", {"capture.monitor": "flow", "traffic.flows": "multi"})
+    assert scenario.table_sample == 16
+    assert load("paper/bare-metal", {"capture.monitor": "flow"}).table_sample == 1
+    assert load("paper/bare-metal", {"capture.monitor": "flow", "traffic.flows": "multi", "measure.protocol": "paper"}).table_sample == 1

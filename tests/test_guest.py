@@ -15,6 +15,8 @@ from simnet.units import PS_PER_MS
 from simnet.virt.virtqueue import need_event
 
 QUICK = {"measure.replications": 2, "measure.precision": 0.5, "measure.limit_s": 0.2}
+CENTRE = {"costs__select_cycles": 4540, "costs__tap_read_cycles": 3970, "costs__qemu_push_cycles": 3065, "costs__inject_cycles": 4540}
+"""The I/O thread's work in the middle of its ranges; the built-in scenario has the fit."""
 
 
 def resolved(name: str, settings: dict[str, Any]) -> tuple[simnet.Scenario, simnet.ParameterSet]:
@@ -76,8 +78,8 @@ def test_the_rate_does_not_depend_on_the_frame_length() -> None:
 
 
 def test_the_tap_starts_again_with_every_read_and_that_is_what_costs() -> None:
-    """In overload each read() wakes ksoftirqd, which moves one packet; a tap that never stops spares that."""
-    stopping, one_queue = run(), run(guest__one_queue=True)
+    """In overload each read() wakes ksoftirqd, which moves one packet; a tap that never stops spares that. The costs are in the middle of their ranges."""
+    stopping, one_queue = run(**CENTRE), run(guest__one_queue=True, **CENTRE)
     assert stopping.rates["tap_restarts"] == pytest.approx(stopping.captured.kpps.mean * 1000, rel=0.02)
     assert one_queue.rates["tap_restarts"] == 0
     assert one_queue.captured.kpps.mean > 1.5 * stopping.captured.kpps.mean

@@ -69,9 +69,11 @@ class TestEveryLesson:
 
     def test_uses_the_cited_parameters_as_they_are(self, lesson: ModuleType) -> None:
         result = lesson.app.run(defs=predicted(RIGHT[lesson]))[1]["result"]
-        cited = simnet.parameter_set(simnet.load(lesson.SCENARIO).parameters)
-        assert result.provenance["scenario"]["costs"] == {}
-        assert {name: given["value"] for name, given in result.provenance["parameters"].items()} == {q.name: q.value for q in cited}
+        scenario = simnet.load(lesson.SCENARIO)
+        cited = simnet.parameter_set(scenario.parameters)
+        assert result.provenance["scenario"]["costs"] == scenario.costs
+        given = {name: quantity["value"] for name, quantity in result.provenance["parameters"].items()}
+        assert given == {q.name: q.value for q in cited} | scenario.costs
 
     def test_is_listed_with_title_and_question(self, lesson: ModuleType) -> None:
         listed = {each.name: each for each in lessons()}[lesson.__name__.rpartition(".")[2]]

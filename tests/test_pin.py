@@ -139,12 +139,12 @@ def test_the_papers_pinnings(ranking: Ranking) -> None:
     assert (ranking.raw, len(ranking.placements)) == (512, 11)
     apart = [ranked.cores_used == 3 for ranked in ranking.placements]
     assert apart == [True] * 4 + [False] * 7
-    assert ranking.placements[0].yours
+    assert not surely_less(ranking.yours.behind)
     shared = simnet.pin(load(SHARED))
     rank = [ranked.yours for ranked in shared.placements].index(True) + 1
     assert rank >= 7
     assert surely_less(shared.yours.behind)
-    assert shared.placements[0].result.captured.kpps.mean > 5 * shared.yours.result.captured.kpps.mean
+    assert shared.placements[0].result.captured.kpps.mean > 3 * shared.yours.result.captured.kpps.mean
 
 
 def test_ranked_by_what_is_captured(ranking: Ranking) -> None:

@@ -130,10 +130,10 @@ def test_bit_rates_count_wire_or_frame_bytes(frame_bytes: int, which: str, numbe
 
 
 @pytest.mark.parametrize(
-    ("c_states", "least_us", "most_us"), [pytest.param("false", 1.5, 1.8, id="awake"), pytest.param("true", 201.5, 204, id="C6")]
+    ("c_states", "least_us", "most_us"), [pytest.param("false", 1.5, 1.8, id="awake"), pytest.param("true", 126.5, 129, id="C6")]
 )
 def test_rates_are_per_second_and_latencies_in_microseconds(c_states: str, least_us: float, most_us: float) -> None:
-    """A packet a millisecond: an interrupt and a poll each; 2000 + 150 + 200 + 1445 cycles at 2.27 GHz, and the 200 us exit of C6."""
+    """A packet a millisecond: an interrupt and a poll each; 2000 + 150 + 200 + 1445 cycles at 2.27 GHz, and the 125 us exit of C6."""
     changes = (
         "traffic.source=cbr",
         "traffic.generators=1",
