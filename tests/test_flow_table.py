@@ -50,7 +50,13 @@ class Table:
 
     def __init__(self, design: int, bucket_bits: int, limit: int = MAX_ENTRIES) -> None:
         record = self.record = cast(Any, allocate(FlowTable))
-        record.design, record.bucket_bits, record.sample, record.limit, record.recost_at = design, bucket_bits, 1, limit, NEVER_RECOST
+        record.design, record.bucket_bits, record.sample, record.limit, record.recost_at = (
+            design,
+            bucket_bits,
+            1,
+            limit,
+            NEVER_RECOST,
+        )
         record.hash_ps, record.compare_ps, record.update_ps, record.insert_ps = HASH, COMPARE, UPDATE, INSERT
 
     def __getattr__(self, counter: str) -> int:
@@ -388,8 +394,18 @@ def test_a_part_of_a_table_stands_for_the_whole(method: str) -> None:
     """Set sampling: an eighth of the table, emptied eight times as often, is refused as often and costs as much as the whole."""
 
     def measured(table_period_s: float) -> simnet.Result:
-        settings = {"capture.method": method, "capture.cpu": 5, "capture.monitor": "flow", "traffic.flows": "multi", "host.kernel": "3.2"}
-        table = {"capture.flow_table.entries": 1 << 18, "capture.flow_table.period_s": 0.4, "measure.table_period_s": table_period_s}
+        settings = {
+            "capture.method": method,
+            "capture.cpu": 5,
+            "capture.monitor": "flow",
+            "traffic.flows": "multi",
+            "host.kernel": "3.2",
+        }
+        table = {
+            "capture.flow_table.entries": 1 << 18,
+            "capture.flow_table.period_s": 0.4,
+            "measure.table_period_s": table_period_s,
+        }
         return simnet.run(load("paper/bare-metal", {**settings, **table, "measure.replications": 2}))
 
     whole, part = measured(0.4), measured(0.05)
@@ -404,4 +420,7 @@ def test_the_papers_protocol_simulates_the_whole_table() -> None:
     scenario = load("paper/bare-metal", {"capture.monitor": "flow", "traffic.flows": "multi"})
     assert scenario.table_sample == 16
     assert load("paper/bare-metal", {"capture.monitor": "flow"}).table_sample == 1
-    assert load("paper/bare-metal", {"capture.monitor": "flow", "traffic.flows": "multi", "measure.protocol": "paper"}).table_sample == 1
+    assert (
+        load("paper/bare-metal", {"capture.monitor": "flow", "traffic.flows": "multi", "measure.protocol": "paper"}).table_sample
+        == 1
+    )

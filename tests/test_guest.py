@@ -15,7 +15,12 @@ from simnet.units import PS_PER_MS
 from simnet.virt.virtqueue import need_event
 
 QUICK = {"measure.replications": 2, "measure.precision": 0.5, "measure.limit_s": 0.2}
-CENTRE = {"costs__select_cycles": 4540, "costs__tap_read_cycles": 3970, "costs__qemu_push_cycles": 3065, "costs__inject_cycles": 4540}
+CENTRE = {
+    "costs__select_cycles": 4540,
+    "costs__tap_read_cycles": 3970,
+    "costs__qemu_push_cycles": 3065,
+    "costs__inject_cycles": 4540,
+}
 """The I/O thread's work in the middle of its ranges; the built-in scenario has the fit."""
 
 

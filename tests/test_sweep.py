@@ -467,3 +467,21 @@ def test_dask_gives_the_same_bytes_while_a_worker_is_killed(
     assert lost
     assert json.loads(capsys.readouterr().out)["failed"] == []
     assert files(tmp_path) == files(whole)
+
+
+def test_no_worker_listens_to_ctrl_c(tmp_path: Path) -> None:
+    """Not even the first, whose start also starts multiprocessing's resource tracker, which unblocks the signal."""
+    script = tmp_path / "masks.py"
+    script.write_text(
+        "import multiprocessing, re\n"
+        "from pathlib import Path\n"
+        "from simnet.experiment.executors import Task, _Worker\n"
+        "if __name__ == '__main__':\n"
+        "    workers = [_Worker(multiprocessing.get_context('spawn'), Task('', '{}', 1)) for _ in range(2)]\n"
+        "    for worker in workers:\n"
+        "        status = Path(f'/proc/{worker.process.pid}/status').read_text()\n"
+        "        print(int(re.search('SigBlk:\\t(.*)', status)[1], 16) >> 1 & 1)\n"
+        "        worker.end()\n"
+    )
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.split() == ["1", "1"]

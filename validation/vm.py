@@ -74,7 +74,9 @@ VARIANTS = (
     Variant("EOI and APIC exits free", {"costs.apic_exit_cycles": 0}),
     Variant("exits to QEMU as cheap as others", {"costs.user_exit_cycles": 3971}),
     Variant("no C-states", {"host.c_states": False}),
-    Variant("sleep states end as late as their tables allow", {"costs.c1_exit_us": 3, "costs.c3_exit_us": 20, "costs.c6_exit_us": 200}),
+    Variant(
+        "sleep states end as late as their tables allow", {"costs.c1_exit_us": 3, "costs.c3_exit_us": 20, "costs.c6_exit_us": 200}
+    ),
 )
 BRIDGE = (500, 650, 800, 1000, 1200)
 RULES = ("3.2", "3.2-deferred")
