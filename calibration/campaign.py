@@ -55,6 +55,11 @@ class Placement(_Section):
         return tuple(sorted({self.load_cpu, self.reader_cpu, *(() if self.softirq_cpu is None else (self.softirq_cpu,))}))
 
     @property
+    def softirq_runs_on(self) -> int | None:
+        """The CPU whose NET_RX softirqs bring packets to the reader; None if a NAPI thread does."""
+        return {"inline": self.load_cpu, "rps": self.softirq_cpu, "threaded": None}[self.softirq]
+
+    @property
     def load_is_alone(self) -> bool:
         """Whether nothing else of the lab's needs the sender's CPU."""
         return self.load_cpu not in (self.softirq_cpu, self.reader_cpu)

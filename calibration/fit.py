@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,27 +18,40 @@ from scipy.optimize import least_squares
 
 import simnet
 from calibration.lab_model import Observation, Prediction, predict
+from calibration.lab_model import observations as observations_of
+from calibration.record import read_record
+from simnet.errors import UserError
 
 SCHEMA, PRIOR = "simnet-calibration/1", "lab-x86-64"
 GROUPS: dict[str, tuple[str, ...]] = {
-    "receive path": ("driver_cycles", "skb_cycles", "stack_cycles", "packet_rcv_cycles", "ip_drop_cycles", "clone_cycles"),
+    "driver and skb": ("driver_cycles", "skb_cycles"),
+    "stack": ("backlog_cycles", "stack_cycles", "packet_rcv_cycles", "ip_drop_cycles", "clone_cycles"),
+    "bridge and tap": ("bridge_cycles", "tap_xmit_cycles"),
     "recv call": ("recv_cycles",),
+    "read of the tap": ("tap_read_cycles",),
     "wake-up": ("wake_up_cycles",),
-    "task switch": ("context_switch_cycles",),
+    "going to sleep": ("poll_call_cycles", "context_switch_cycles"),
     "interrupt": ("device_interrupt_cycles",),
 }
-"""Costs that are scaled together: a record of rates does not tell the parts of the receive path apart."""
+"""Costs that are scaled together: a record of rates and shares does not tell their parts apart."""
 SUGGESTIONS = {
-    "receive path": "windows with the softirq on a CPU of its own above its saturation (placement inline, higher offered_kpps)",
-    "recv call": "windows with the reader on a CPU of its own above its saturation",
-    "wake-up": "windows at a few kpps, where the reader sleeps before every packet",
-    "task switch": "windows with reader and NAPI thread on one CPU (placement threaded) at light load",
-    "interrupt": "windows with RPS at light load, with the time of hard interrupts (irq tracepoints)",
+    "driver and skb": "time in softirqs with placement inline and with rps (window.poll_trace_seconds above 0)",
+    "stack": "method recv with placement rps under light load, with time in softirqs (window.poll_trace_seconds above 0)",
+    "bridge and tap": "method tap_reader with placement rps under light load, with time in softirqs",
+    "recv call": "method recv with a CPU of its own (placement inline)",
+    "read of the tap": "method tap_reader with a CPU of its own (placement inline)",
+    "wake-up": "loads of a few kpps with placement inline and with time in softirqs: the softirq wakes the reader for every packet",
+    "going to sleep": "loads of a few kpps, where the reader sleeps before every packet",
+    "interrupt": "placement rps at a few kpps, with time in hard interrupts (irq tracepoints; not collected yet)",
 }
 BOUND = np.log(20.0)
-LEAST_SPREAD, BUSY_ERROR, LEAST_KPPS = 0.02, 0.03, 0.05
-STARTS = (0.0, np.log(2.0))
-STEP = 0.05
+LEAST_SPREAD, LEAST_KPPS = 0.02, 0.05
+BUSY_ERROR, BUSY_SHARE = 0.01, 0.05
+"""Uncertainty of a share of a CPU: absolute, or relative if that is more."""
+STARTS, TRIED = (-np.log(2.0), 0.0, np.log(2.0), np.log(4.0)), 2
+"""Starts, and from how many of the best of them a descent is made."""
+STEP = 0.2
+"""Of the slopes: small steps see the kinks where a reader just stops to sleep, not the slope."""
 UNKNOWN = np.log(1.6)
 """A parameter whose 95 % interval is wider than this factor either way is not identified."""
 ALIKE = 0.95
@@ -67,7 +81,7 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Fit:
-    """A calibration: parameters, and for every observation whether it was used and what the model says now."""
+    """A calibration: parameters, and for every observation whether it was used and what the model says now; `source` names the record."""
 
     parameters: tuple[Parameter, ...]
     correlation: NDArray[np.float64]
@@ -75,6 +89,7 @@ class Fit:
     used: tuple[bool, ...]
     predictions: tuple[Prediction, ...]
     cost: float
+    source: str = "measurements"
 
     def as_json(self) -> dict[str, Any]:
         """As the command line prints it."""
@@ -86,6 +101,7 @@ class Fit:
             "correlation": self.correlation.tolist(),
             "windows": [
                 {
+                    "method": o.method,
                     "placement": o.placement,
                     "used": used,
                     "offered_kpps": o.offered_kpps,
@@ -94,6 +110,8 @@ class Fit:
                     "busy": o.busy,
                     "model_kpps": p.captured_kpps,
                     "model_busy": p.busy,
+                    "softirq": o.softirq,
+                    "model_softirq": p.softirq,
                 }
                 for o, p, used in rows
             ],
@@ -115,13 +133,36 @@ def costs_of(factors: Mapping[str, float]) -> dict[str, float]:
     return {name: prior[name] * factor for group, factor in factors.items() for name in GROUPS[group]}
 
 
+def _paid_in(observation: Observation) -> list[str]:
+    """Groups of costs that an observation depends on: nothing else needs another run."""
+    elsewhere = {"recv call"} if observation.method == "tap_reader" else {"bridge and tap", "read of the tap"}
+    elsewhere |= {"driver and skb"} if observation.by_backlog else {"interrupt"}
+    return [name for name in GROUPS if name not in elsewhere]
+
+
 def _residuals(observation: Observation, prediction: Prediction) -> list[float]:
     measured, model = max(observation.captured_kpps, LEAST_KPPS), max(prediction.captured_kpps, LEAST_KPPS)
     spread = max(observation.spread_kpps / measured, LEAST_SPREAD)
     found = [float(np.log(model / measured)) / spread]
-    if observation.busy is not None:
-        found.append((prediction.busy - observation.busy) / BUSY_ERROR)
+    for share, predicted in ((observation.busy, prediction.busy), (observation.softirq, prediction.softirq)):
+        if share is not None:
+            found.append((predicted - share) / max(BUSY_ERROR, BUSY_SHARE * share))
     return found
+
+
+def calibrate(folder: Path) -> Fit:
+    """Fit to the record in a folder.
+
+    Raises
+    ------
+    UserError
+        If it is no record, or has no window of a kind that the model has.
+    """
+    record = read_record(folder)
+    found = observations_of(record)
+    if not found:
+        raise UserError(f"{folder}: no window that counts is of a method that the model has")
+    return replace(fit(found), source=f"record {record.about['sha256'][:12]}")
 
 
 def fit(observations: Sequence[Observation], workers: int | None = None) -> Fit:
@@ -134,28 +175,32 @@ def fit(observations: Sequence[Observation], workers: int | None = None) -> Fit:
     workers
         Threads; does not change the result.
     """
-    used = tuple(o.apart or o.is_light for o in observations)
+    used = tuple(o.is_simple for o in observations)
     training = [o for o, u in zip(observations, used, strict=True) if u]
+    known: dict[tuple[Any, ...], Prediction] = {}
     with ThreadPoolExecutor(workers) as pool:
 
         def model(logs: NDArray[np.float64], of: Sequence[Observation]) -> list[Prediction]:
-            costs = costs_of(dict(zip(GROUPS, np.exp(logs).tolist(), strict=True)))
-            return list(pool.map(lambda observation: predict(observation, costs), of))
+            factors = dict(zip(GROUPS, np.exp(logs).tolist(), strict=True))
+            keys = [(o, *(factors[name] for name in _paid_in(o))) for o in of]
+            missing = [key for key in dict.fromkeys(keys) if key not in known]
+            known.update(zip(missing, pool.map(lambda key: predict(key[0], costs_of(factors)), missing), strict=True))
+            return [known[key] for key in keys]
 
         def residuals(logs: NDArray[np.float64]) -> NDArray[np.float64]:
             pairs = zip(training, model(logs, training), strict=True)
             return np.array([r for observation, prediction in pairs for r in _residuals(observation, prediction)])
 
         def slopes(logs: NDArray[np.float64]) -> NDArray[np.float64]:
-            """Central differences over steps that a discrete-event model notices."""
-            steps = np.eye(len(logs)) * STEP
-            return np.array([(residuals(logs + step) - residuals(logs - step)) / (2 * STEP) for step in steps]).T
+            """Differences over steps that a discrete-event model notices."""
+            return np.array([(residuals(logs + step) - residuals(logs)) / STEP for step in np.eye(len(logs)) * STEP]).T
 
+        starts = sorted(
+            (np.full(len(GROUPS), start) for start in STARTS), key=lambda logs: float(residuals(logs) @ residuals(logs))
+        )
         solutions = [
-            least_squares(
-                residuals, np.full(len(GROUPS), start), jac=slopes, bounds=(-BOUND, BOUND), xtol=1e-3, ftol=1e-3, max_nfev=15
-            )
-            for start in STARTS
+            least_squares(residuals, start, jac=slopes, bounds=(-BOUND, BOUND), x_scale="jac", xtol=1e-3, ftol=1e-3, max_nfev=12)
+            for start in starts[:TRIED]
         ]
         best = min(solutions, key=lambda solution: float(solution.cost))
         predictions = tuple(model(best.x, observations))
@@ -188,7 +233,7 @@ def _judge(
     return tuple(found), correlation
 
 
-def parameter_set_yaml(found: Fit, name: str, source: str) -> str:
+def parameter_set_yaml(found: Fit, name: str) -> str:
     """The calibrated set as a file that `parameters:` of a scenario may name. Only identified costs are changed."""
     prior = simnet.parameter_set(PRIOR)
     lines = [
@@ -205,30 +250,36 @@ def parameter_set_yaml(found: Fit, name: str, source: str) -> str:
             value = prior[quantity]
             lines.append(
                 f"    {quantity}: {{value: {value * parameter.factor:.6g}, low: {value * parameter.low:.6g}, high: {value * parameter.high:.6g}, "
-                f'unit: cycles, kind: calibrated, source: "{source}; {parameter.factor:.3g} times the prior, with {parameter.name}"}}'
+                f'unit: cycles, kind: calibrated, source: "{found.source}; {parameter.factor:.3g} times the prior, with {parameter.name}"}}'
             )
     return "\n".join(lines) + "\n"
+
+
+def _line(o: Observation, p: Prediction) -> str:
+    """One row of the report's tables."""
+    off = p.captured_kpps / max(o.captured_kpps, LEAST_KPPS) - 1
+    cells = f"{o.offered_kpps:>10.1f}{o.captured_kpps:>10.1f}{p.captured_kpps:>10.1f}{off:>+9.1%}{o.spread_kpps / max(o.captured_kpps, LEAST_KPPS):>9.1%}"
+    for share, model in ((o.busy, p.busy), (o.softirq, p.softirq)):
+        cells += " " * 18 if share is None else f"{share:>10.1%}{model:>8.1%}"
+    return f"  {o.method:<12}{o.placement:<12}{cells}"
 
 
 def report_text(found: Fit) -> str:
     """Tables for people: parameters, then predictions of what was held back and of what was used."""
     lines = ["Parameters (factors on the costs of the prior set, 95 % intervals)"]
     for each in found.parameters:
-        lines.append(f"  {each.name:<14}{each.factor:>8.3g}  {each.low:.3g} to {each.high:.3g}   {each.verdict}")
+        lines.append(f"  {each.name:<16}{each.factor:>8.3g}  {each.low:.3g} to {each.high:.3g}   {each.verdict}")
+    head = f"  {'method':<12}{'placement':<12}{'offered':>10}{'measured':>10}{'model':>10}{'off':>9}{'repeats':>9}{'busy':>10}{'model':>8}{'softirq':>10}{'model':>8}"
     for used, title in (
         (False, "Held back and predicted"),
         (True, "Used for the fit (light load, or the reader on a CPU of its own)"),
     ):
-        lines += ["", title, f"  {'placement':<16}{'offered':>10}{'measured':>10}{'model':>10}{'off':>9}{'repeats':>9}"]
-        for o, p, u in zip(found.observations, found.predictions, found.used, strict=True):
-            if u == used:
-                off = p.captured_kpps / max(o.captured_kpps, LEAST_KPPS) - 1
-                lines.append(
-                    f"  {o.placement:<16}{o.offered_kpps:>10.1f}{o.captured_kpps:>10.1f}{p.captured_kpps:>10.1f}{off:>+9.1%}{o.spread_kpps / max(o.captured_kpps, LEAST_KPPS):>8.1%}"
-                )
-        errors = np.abs(found.errors(used))
+        rows = zip(found.observations, found.predictions, found.used, strict=True)
+        lines += ["", title, head, *(_line(o, p) for o, p, u in rows if u == used)]
+        errors = found.errors(used)
         if len(errors):
+            size = np.abs(errors)
             lines.append(
-                f"  mean absolute error {errors.mean():.1%}, median {np.median(errors):.1%}, 90th percentile {np.percentile(errors, 90):.1%}"
+                f"  error: mean {errors.mean():+.1%}, absolute mean {size.mean():.1%}, median {np.median(size):.1%}, 90th percentile {np.percentile(size, 90):.1%}"
             )
     return "\n".join(lines)

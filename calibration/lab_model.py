@@ -15,19 +15,21 @@ if TYPE_CHECKING:
 
     from calibration.record import Record
 
-SCENARIOS = {"inline": "lab/veth-inline", "rps": "lab/veth-rps", "threaded": "lab/veth"}
-"""By where the softirq is put."""
-METHODS = ("recv",)
-"""Capture back ends that the model has."""
+METHODS = {"recv": "veth", "tap_reader": "bridge-tap"}
+"""Capture back ends that the model has, and the scenarios for them."""
+PLACES = {"inline": "-inline", "rps": "-rps", "threaded": ""}
+"""Ends of the scenarios' names, by where the softirq is put."""
 TICKS_HZ = (100, 250, 1000)
-QUICK = {"measure.replications": 2, "measure.precision": 0.02, "measure.limit_s": 0.4}
+QUICK = {"measure.replications": 2, "measure.precision": 0.05}
+SHORT_S, LONG_S = 0.1, 0.5
+"""Simulated time at most: nothing takes turns where all goes well or the reader has a CPU of its own; elsewhere turns are tens of milliseconds."""
 LIGHT = 0.995
 """Share of the offered packets that a window under light load captures."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Observation:
-    """Windows of one placement and load, repetitions together: medians and half their range.
+    """Windows of one method, placement and load, repetitions together: medians and half their range.
 
     Attributes
     ----------
@@ -35,23 +37,37 @@ class Observation:
         Rates, and how far the repetitions are apart.
     busy
         Share of the reader's CPU that reader and NAPI thread had, where both are known not to be charged for somebody else's softirqs; or None.
+    softirq
+        Share of its CPU that the softirq had which brings packets to the reader, by its entries and exits; None if a thread does, or nobody traced it.
     scenario, settings
         What models it.
     """
 
+    method: str
     placement: str
     apart: bool
     offered_kpps: float
     captured_kpps: float
     spread_kpps: float
     busy: float | None
+    softirq: float | None
     scenario: str
     settings: Mapping[str, Any]
+
+    @property
+    def by_backlog(self) -> bool:
+        """Do packets come through the backlog (RPS)?"""
+        return self.scenario.endswith(PLACES["rps"])
 
     @property
     def is_light(self) -> bool:
         """Is everything captured?"""
         return self.captured_kpps >= LIGHT * self.offered_kpps
+
+    @property
+    def is_simple(self) -> bool:
+        """Is it fitted to? Light load, or a reader with a CPU of its own; nothing competes there."""
+        return self.apart or self.is_light
 
 
 def _settings(
@@ -73,47 +89,60 @@ def observations(record: Record) -> list[Observation]:
     """What a record says about placements and methods that the model has; rejected windows do not count."""
     campaign, found = record.about["campaign"], []
     good = record.good
-    good = good[good["method"].isin(METHODS)]
-    for _, windows in good.groupby(["placement", "frame_bytes", "target_kpps"]):
-        name, frame_bytes = str(windows["placement"].iloc[0]), int(windows["frame_bytes"].iloc[0])
-        placement = campaign["placements"][name]
-        found.append(_observation(name, placement, windows, _settings(placement, campaign, record.host, frame_bytes)))
-    return sorted(found, key=lambda o: (o.placement, o.offered_kpps))
+    good = good[good["method"].isin(list(METHODS))]
+    for _, windows in good.groupby(["method", "placement", "frame_bytes", "target_kpps"]):
+        placement = campaign["placements"][windows["placement"].iloc[0]]
+        settings = _settings(placement, campaign, record.host, int(windows["frame_bytes"].iloc[0]))
+        found.append(_observation(placement, windows, settings))
+    return sorted(found, key=lambda o: (o.method, o.placement, o.offered_kpps))
 
 
-def _observation(name: str, placement: Mapping[str, Any], windows: pd.DataFrame, settings: dict[str, Any]) -> Observation:
+def _median(values: pd.Series) -> float | None:
+    middle = float(values.astype(float).median())
+    return None if np.isnan(middle) else middle
+
+
+def _observation(placement: Mapping[str, Any], windows: pd.DataFrame, settings: dict[str, Any]) -> Observation:
     offered = (windows["offered"] / windows["seconds"] / 1000).to_numpy()
     captured = (windows["captured"] / windows["seconds"] / 1000).to_numpy()
     busy = None
     if placement["softirq"] != "rps":
-        ran = windows["reader_ran_s"] + windows["napi_ran_s"].fillna(0.0)
-        busy = float((ran / windows["seconds"]).median())
+        busy = _median((windows["reader_ran_s"] + windows["napi_ran_s"].fillna(0.0)) / windows["seconds"])
     softirq_cpu = placement["load_cpu"] if placement["softirq"] == "inline" else placement["softirq_cpu"]
+    method = str(windows["method"].iloc[0])
     return Observation(
-        name,
+        method,
+        str(windows["placement"].iloc[0]),
         softirq_cpu != placement["reader_cpu"],
         float(np.median(offered)),
         float(np.median(captured)),
         float(np.ptp(captured)) / 2,
         busy,
-        SCENARIOS[placement["softirq"]],
+        _median(windows["polls_softirq_s"] / windows["polls_s"]),
+        f"lab/{METHODS[method]}{PLACES[placement['softirq']]}",
         settings | {"traffic.offered_kpps": round(float(np.median(offered)), 3)},
     )
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the model says about an observation."""
+    """What the model says about an observation; see there."""
 
     captured_kpps: float
     busy: float
+    softirq: float
 
 
 def predict(observation: Observation, costs: Mapping[str, float]) -> Prediction:
     """Run the model with some costs (quantities of the parameter set by name)."""
+    limit_s = SHORT_S if observation.is_simple else LONG_S
     scenario = simnet.load(
-        observation.scenario, {**observation.settings, **{f"costs.{name}": value for name, value in costs.items()}}
+        observation.scenario,
+        {**observation.settings, "measure.limit_s": limit_s, **{f"costs.{name}": value for name, value in costs.items()}},
     )
     result = simnet.run(scenario, workers=1)
-    reader = next(core for core in result.cores if core.cpu == scenario.capture.cpu)
-    return Prediction(result.captured.kpps.mean, 1.0 - reader.shares["idle"])
+    cores = {core.cpu: core.shares for core in result.cores}
+    softirq_cpu = scenario.host.nic.irq_cpus
+    assert isinstance(softirq_cpu, int)
+    softirqs = cores[softirq_cpu]["softirq"] + cores[softirq_cpu]["ksoftirqd"]
+    return Prediction(result.captured.kpps.mean, 1.0 - cores[scenario.capture.cpu]["idle"], softirqs)

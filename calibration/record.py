@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 FORMAT = "simnet-capture-record"
-VERSION = 1
+VERSION = 2
+"""2: time in softirqs."""
 TABLE, ABOUT = "windows.parquet", "record.json"
 
 _THREADS = {"load": "the generator", "reader": "the reader", "napi": "the NAPI thread"}
@@ -68,6 +69,11 @@ COLUMNS: dict[str, tuple[str, str, str]] = {
     "polls_s": ("double", "s", "time for which NAPI polls were traced, after the window, under the same load"),
     "polls_of": ("list", "", "number of polls that took 0, 1, ... 64 packets (tracepoint napi:napi_poll)"),
     "polls_lost": ("int64", "", "polls that the trace missed"),
+    "polls_softirq_s": (
+        "double",
+        "s",
+        "of polls_s, time in NET_RX softirqs on the CPU that brings packets to the reader (irq:softirq_entry, irq:softirq_exit)",
+    ),
     "reference_spin_ns": ("double", "ns", "a turn of an empty loop, before the window"),
     "reference_system_call_ns": ("double", "ns", "a call of getppid"),
     "reference_memcpy_ns_per_kib": ("double", "ns/KiB", "copying a block of 1 MiB"),
@@ -206,7 +212,7 @@ def read_record(directory: Path) -> Record:
     if hashlib.sha256(content).hexdigest() != checksum:
         raise UserError(f"{directory / TABLE}: truncated, or changed after it had been written (checksum)")
     try:
-        return Record(about, pq.read_table(io.BytesIO(content)).to_pandas())
+        return Record(about, pq.read_table(io.BytesIO(content)).to_pandas().reindex(columns=list(COLUMNS)))
     except pa.ArrowException as error:
         raise UserError(f"{directory / TABLE}: not a table: {error}") from None
 

@@ -7,12 +7,12 @@ import time
 from contextlib import ExitStack, closing
 from typing import Any
 
-from calibration.campaign import CampaignFile, Point
+from calibration.campaign import CampaignFile, Placement, Point
 from calibration.capture import methods
 from calibration.collect.counters import PLACES, Counters, Sample, processor_counts, thread_times
 from calibration.collect.foreign_load import shares, usage
 from calibration.collect.reference import Reference
-from calibration.collect.tracepoints import PollTrace
+from calibration.collect.tracepoints import watch_polls
 from calibration.lab.topology import Lab
 from calibration.load.generators import GENERATORS
 
@@ -73,7 +73,7 @@ def measure(point: Point, settings: CampaignFile, generator: str, reference: Ref
         after_cpus = processor_counts(placement.cpus)
         times_after = {name: thread_times(pid) for name, pid in threads.items()}
         foreign, stolen = shares(used, usage(placement.cpus, own), len(placement.cpus))
-        row |= _polls(placement.cpus, lab.interface, window.poll_trace_seconds)
+        row |= _polls(placement, lab.interface, window.poll_trace_seconds)
         load.stop()
         whole = _drained(counters)
         running = load.worker.alive and (backend.worker is None or backend.worker.alive)
@@ -123,16 +123,20 @@ def _drained(counters: Counters) -> Sample:
     return counters.sample()
 
 
-def _polls(cpus: tuple[int, ...], interface: str, seconds: float) -> Row:
-    """Sizes of polls, if the kernel has the tracepoint and the campaign wants them."""
+def _polls(placement: Placement, interface: str, seconds: float) -> Row:
+    """Sizes of polls and time in softirqs, if the kernel has the tracepoints and the campaign wants them."""
     if not seconds:
         return {}
     try:
-        with closing(PollTrace(cpus, interface)) as trace:
-            polls = trace.watch(seconds)
+        polls = watch_polls(placement.cpus, interface, seconds, placement.softirq_runs_on)
     except OSError:
         return {}
-    return {"polls_s": polls.seconds, "polls_of": list(polls.batches), "polls_lost": polls.lost}
+    return {
+        "polls_s": polls.seconds,
+        "polls_of": list(polls.batches),
+        "polls_lost": polls.lost,
+        "polls_softirq_s": polls.softirq_s,
+    }
 
 
 def _rejected(

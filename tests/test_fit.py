@@ -14,31 +14,46 @@ from calibration.fit import GROUPS, Fit, costs_of, fit, parameter_set_yaml, repo
 from calibration.lab_model import QUICK, Observation, predict
 from simnet.cli import main
 
-TRUTH = {"receive path": 1.6, "recv call": 0.8, "wake-up": 2.5, "task switch": 1.5, "interrupt": 1.0}
+TRUTH = {
+    "driver and skb": 1.6,
+    "stack": 1.3,
+    "bridge and tap": 1.5,
+    "recv call": 1.3,
+    "read of the tap": 0.6,
+    "wake-up": 2.5,
+    "going to sleep": 1.5,
+    "interrupt": 1.0,
+}
 LOADS = (25.0, 100.0, 400.0, 800.0, 1600.0)
 
 
-def observed(scenario: str, name: str, apart: bool, kpps: float) -> Observation:
+def observed(scenario: str, name: str, apart: bool, kpps: float, traced: bool = True) -> Observation:
     """What a host with the true costs would have shown."""
     settings = {**QUICK, "traffic.offered_kpps": kpps}
-    blank = Observation(name, apart, kpps, 0.0, 0.0, None, scenario, settings)
+    method = "tap_reader" if "tap" in scenario else "recv"
+    blank = Observation(method, name, apart, kpps, 0.0, 0.0, None, None, scenario, settings)
     shown = predict(blank, costs_of(TRUTH))
     busy = None if name == "rps" else shown.busy
-    return replace(blank, captured_kpps=shown.captured_kpps, spread_kpps=0.01 * shown.captured_kpps, busy=busy)
+    softirq = shown.softirq if traced and name != "threaded" else None
+    return replace(blank, captured_kpps=shown.captured_kpps, spread_kpps=0.01 * shown.captured_kpps, busy=busy, softirq=softirq)
 
 
 @pytest.fixture(scope="module")
 def found() -> Fit:
+    places = (("-inline", "inline", True), ("", "threaded", False), ("-rps", "rps", False))
     return fit(
-        [observed("lab/veth-inline", "inline", True, kpps) for kpps in LOADS]
-        + [observed("lab/veth", "threaded", False, kpps) for kpps in LOADS]
-        + [observed("lab/veth-rps", "rps", False, kpps) for kpps in LOADS]
+        [
+            observed(f"lab/{wiring}{end}", name, apart, kpps)
+            for wiring in ("veth", "bridge-tap")
+            for end, name, apart in places
+            for kpps in LOADS
+        ]
     )
 
 
 def test_costs_are_found_again(found: Fit) -> None:
     factors = {parameter.name: parameter for parameter in found.parameters}
-    for name in ("receive path", "recv call"):
+    for name in ("driver and skb", "stack", "bridge and tap", "recv call", "read of the tap"):
         assert factors[name].verdict == "identified"
         assert factors[name].factor == pytest.approx(TRUTH[name], rel=0.15)
 
@@ -64,14 +79,14 @@ def test_what_a_record_does_not_say_is_said() -> None:
 
 def test_a_set_is_chosen_on_the_command_line(found: Fit, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "mine.yaml"
-    file.write_text(parameter_set_yaml(found, "mine", "a test"), encoding="utf-8")
+    file.write_text(parameter_set_yaml(found, "mine"), encoding="utf-8")
     assert main(["show", "lab/veth", "--parameters", str(file), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["parameters"]["recv_cycles"]["kind"] == "calibrated"
 
 
 def test_the_calibrated_set_is_a_parameter_set(found: Fit, tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
-    file.write_text(parameter_set_yaml(found, "mine", "a test"), encoding="utf-8")
+    file.write_text(parameter_set_yaml(found, "mine"), encoding="utf-8")
     scenario = simnet.load("lab/veth", {"parameters": str(file), **QUICK})
     assert simnet.parameter_set(str(file)).quantity("recv_cycles").kind == "calibrated"
     assert simnet.run(scenario).captured.kpps.mean > 0

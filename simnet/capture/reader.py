@@ -2,7 +2,7 @@
 
 - libpcap's mapped ring (`pcap_read_linux_mmap`, 1.1.1) and PF_RING (`pfring_recv`): no system call while frames are ready; poll() when there are
   none, sleep if there still are none, return on a wake-up or time-out.
-- a plain socket: one recv() a packet, sleeping in it when the queue is empty.
+- a plain socket: one recv() a packet, sleeping in it when the queue is empty. A tap: one read() a packet, poll() when there is none.
 
 A step is one piece of the process's work, in the grammar of `kernel.core`.
 """

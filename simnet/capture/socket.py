@@ -6,6 +6,7 @@ Three kinds share one queue of frames with a limit in frames and one in bytes:
   call for every packet, also for a dropped one.
 - PF_PACKET without a ring (`packet_rcv`): a queue of skbs, limited by their truesize against the receive buffer; a system call a packet. A UDP socket
   (`udp_queue_rcv_skb`) is the same, but its system call locks the socket, and on unlocking lets softirqs in (`local_bh_enable`).
+- A tap (`tun_net_xmit`, drivers/net/tun.c) read by a process is such a queue too, with room for 500 packets of any size; the bridge's work comes before it.
 - PF_RING: a byte ring; the reader is woken when `watermark` packets are queued.
 
 Whether there is room is decided when the softirq gets to the frame, before the copy: a packet that finds the ring full has paid for driver

@@ -336,28 +336,39 @@ def trace_command(options: Namespace) -> int:
 
 
 def calibrate_command(options: Namespace) -> int:
-    """Fit costs to a record."""
-    from calibration.fit import fit, parameter_set_yaml, report_text
-    from calibration.lab_model import observations
-    from calibration.record import read_record
-    from simnet.files import prepare_file, write_text
+    """Fit costs to a record; or to all that come with simnet."""
+    from calibration.fit import Fit, calibrate, parameter_set_yaml, report_text
+    from calibration.residuals import draw_residuals
+    from calibration.shipped import shipped_records
+    from simnet.files import prepare_file, write_text, write_whole
 
-    out = Path(options.out) if options.out else None
-    if out is not None:
-        if out.suffix not in (".yaml", ".yml"):
-            raise UserError(f"--out {out}: a parameter set is a .yaml file")
-        prepare_file(out, "--out")
-    record = read_record(Path(options.record))
-    found = observations(record)
-    if not found:
-        raise UserError(f"{options.record}: no window that counts is of a method that the model has")
-    result = fit(found)
+    out, plot = (Path(name) if name else None for name in (options.out, options.plot))
+    if out is not None and out.suffix not in (".yaml", ".yml"):
+        raise UserError(f"--out {out}: a parameter set is a .yaml file")
+    shipped = shipped_records()
+    if options.record == "report":
+        if out is not None or plot is not None:
+            raise UserError("simnet calibrate report: --out and --plot go with one record; name one of " + ", ".join(shipped))
+        results = {name: calibrate(folder) for name, folder in shipped.items()}
+        if options.json:
+            _print_json(
+                {"schema": "simnet-calibrations/1", "records": {name: result.as_json() for name, result in results.items()}}
+            )
+        else:
+            print("\n\n".join(f"{name}\n{report_text(result)}" for name, result in results.items()))
+        return 0
+    for file, flag in ((out, "--out"), (plot, "--plot")):
+        if file is not None:
+            prepare_file(file, flag)
+    result: Fit = calibrate(shipped.get(options.record, Path(options.record)))
     if options.json:
         _print_json(result.as_json())
     else:
         print(report_text(result))
     if out is not None:
-        write_text(out, parameter_set_yaml(result, out.stem, f"record {record.about['sha256'][:12]}"))
+        write_text(out, parameter_set_yaml(result, out.stem))
+    if plot is not None:
+        write_whole(plot, lambda path: draw_residuals(result, path))
     return 0
 
 

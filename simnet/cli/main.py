@@ -195,8 +195,13 @@ def _calibrate_parser(commands: Commands, output: Options) -> None:
     calibrate = commands.add_parser(
         "calibrate", help="fit costs to a record of `simnet capture run`, and predict what was held back"
     )
-    calibrate.add_argument("record", metavar="RECORD", help="the folder of a record")
+    calibrate.add_argument(
+        "record", metavar="RECORD", help="the folder of a record, the name of one that comes with simnet, or `report`: all of those"
+    )
     calibrate.add_argument("--out", metavar="SET", help="write the calibrated parameter set, a .yaml file")
+    calibrate.add_argument(
+        "--plot", metavar="FILE", help="draw measured and modelled load curves, and by how much the model is off"
+    )
     output(calibrate)
 
 

@@ -17,6 +17,9 @@ class NicModel:
     entry first; `drop_en`: it sets DROP_EN when it has several queues. A model NAME-vf is the virtual functions of NAME: queue k is that of function k, and
     the indirection table stands in for the filter of MAC addresses, so that each guest gets an equal share of the flows. *veth* and *backlog* are no hardware but queues of
     the kernel that a poll empties like a NIC's.
+
+    `packet_costs` names what a poll pays for a packet; without `dma` it finds packets in the caches of the core that sent them. With a `page_pool` who frees a packet gives its
+    page back under a lock that keeps softirqs off (`page_pool_recycle_in_ring`), so a reader lets pending softirqs run after every packet, as with a UDP socket.
     """
 
     name: str
@@ -36,6 +39,9 @@ class NicModel:
     reta_reversed: bool
     drop_en: bool
     source: str
+    packet_costs: tuple[str, ...] = ("driver_cycles", "skb_cycles")
+    dma: bool = True
+    page_pool: bool = False
 
 
 _INTEL_82599 = NicModel(
@@ -96,6 +102,8 @@ _VETH = replace(
     buffer_bytes=0,
     moderation=FIXED,
     first_eitr=0,
+    dma=False,
+    page_pool=True,
     source="drivers/net/veth.c of Linux 5.15 with NAPI: 256 slots (VETH_RING_SIZE), a full ring drops at the sender; one descriptor more, since a NIC keeps one empty; no interrupts of its own, the sender's CPU schedules the poll",
 )
 _BACKLOG = replace(
@@ -103,7 +111,8 @@ _BACKLOG = replace(
     name="backlog",
     driver="process_backlog",
     ring=(1001, 1001, 1001, 1),
-    source="net/core/dev.c: packets that RPS sends to another CPU wait there in input_pkt_queue (netdev_max_backlog 1000) for process_backlog; an interrupt tells that CPU",
+    packet_costs=("backlog_cycles",),
+    source="net/core/dev.c: packets that RPS sends to another CPU wait there in input_pkt_queue (netdev_max_backlog 1000) for process_backlog; an interrupt tells that CPU. Driver and skb were paid by the CPU that sent them there",
 )
 
 NIC_MODELS = {model.name: model for model in (_INTEL_82599, _INTEL_82599_VF, _INTEL_82576, _VETH, _BACKLOG)}

@@ -56,6 +56,14 @@ def places(method: str, drop_en: bool, has_tap: bool = False) -> tuple[Place, ..
             "PACKET_STATISTICS tp_drops, /proc/net/packet Rmem",
             "SO_RCVBUF (capture.receive_buffer_bytes); move the process to another CPU (capture.cpu)",
         ),
+        "tap": Place(
+            "tap_queue",
+            "socket_dropped",
+            "tap",
+            "the tap's queue was full when the softirq brought the packet",
+            "ip -s link show tap0, TX dropped",
+            "move the process to another CPU (capture.cpu)",
+        ),
         "udp": Place(
             "receive_buffer",
             "socket_dropped",

@@ -264,7 +264,8 @@ class FlowTable(Section):
 class Capture(Section):
     """How packets are captured. `cpu` is that of the capturing process; a kernel module has none.
 
-    `method`: `recv` is a packet socket without a ring, `udp` a UDP socket: a system call a packet.
+    `method`: `recv` is a packet socket without a ring, `udp` a UDP socket: a system call a packet. `tap` is a process that reads a tap behind a bridge, as a user-space
+    virtio backend does, with no guest behind it.
 
     `monitor`: `count` only counts (pcount, pfcount), `null` also decodes headers, `flow` also keeps a flow table.
 
@@ -272,7 +273,7 @@ class Capture(Section):
     stack, 2 straight from the driver.
     """
 
-    method: Literal["kernel_module", "pf_packet", "pf_ring", "recv", "udp"] = "kernel_module"
+    method: Literal["kernel_module", "pf_packet", "pf_ring", "recv", "udp", "tap"] = "kernel_module"
     monitor: Annotated[Literal["count", "null", "flow"], BeforeValidator(_word)] = "null"
     cpu: Cpu = 7
     snaplen_bytes: Annotated[Count, Field(ge=16, le=65535)] = 256
@@ -356,6 +357,8 @@ class Scenario(Section):
                 raise ValueError(
                     f"{name}: there is no vCPU {cpu}; guest.vcpus pins {len(guest.vcpus)}, 0 to {len(guest.vcpus) - 1}"
                 )
+        if self.capture.method == "tap":
+            raise ValueError("capture.method: a tap is read on the host; leave guest out")
         if guest.interrupts == "msix" and guest.backend == "kvm-83":
             raise ValueError("guest.interrupts: kvm-83 has no MSI-X for virtio; qemu-kvm-0.12 is the first backend that has")
         if guest.interrupts == "posted" and not guest.is_assigned:

@@ -8,6 +8,7 @@ from simnet.capture.monitor import COUNT, FLOW, NULL
 from simnet.capture.socket import MMAP_RING, PF_RING, SKB_QUEUE, Socket
 from simnet.kernel.core import RUNNABLE
 from simnet.scenario.schema import Scenario
+from simnet.system.choices import nic_model
 from simnet.system.costing import Costing
 from simnet.system.dispatch import READER
 from simnet.system.machine import Machine
@@ -19,6 +20,8 @@ from simnet.units import MAX_FRAME_BYTES, PS_PER_MS, PS_PER_S
 from simnet.virt.virtio_net import VIRTIO_NAPI
 
 UNLIMITED = 1 << 62
+TAP_FRAMES = 500
+"""A tap's queue (TUN_READQ_SIZE, tx_queue_len); a packet that finds it full is dropped (Linux 3.8 and later)."""
 
 
 TPACKET_MACOFF = 66
@@ -48,17 +51,27 @@ def _wire_socket(m: Machine, socket: Socket, scenario: Scenario, topology: Topol
     socket.queue.slots = QUEUE_FRAMES
     socket.snap_bytes = capture.snaplen_bytes
     socket.watermark = 1
+    socket.locks_bh = int(
+        capture.method == "udp" or (nic_model(scenario, costing.params).page_pool and capture.method in ("recv", "tap"))
+    )
     if capture.method in ("recv", "udp"):
         socket.kind = SKB_QUEUE
         socket.limit_bytes = capture.receive_buffer_bytes
         socket.truesize_bytes = round(p["skb_truesize_bytes"])
         socket.snap_bytes = MAX_FRAME_BYTES
         ring_bytes = float(capture.receive_buffer_bytes)
-        socket.locks_bh = int(capture.method == "udp")
         delivery = ("udp_rcv_cycles",) if capture.method == "udp" else ("packet_rcv_cycles", "ip_drop_cycles")
         socket.deliver_ps = costing.ps("stack_cycles", *delivery)
         socket.copy_ps = costing.ps("clone_cycles") if capture.method == "recv" else 0
         socket.read_ps = costing.ps("recv_cycles")
+        socket.read_line_ps = costing.ps("copy_line_cycles")
+    elif capture.method == "tap":
+        socket.kind = SKB_QUEUE
+        socket.queue.slots = TAP_FRAMES
+        socket.snap_bytes = MAX_FRAME_BYTES
+        ring_bytes = float(TAP_FRAMES * MAX_FRAME_BYTES)
+        socket.deliver_ps = costing.ps("stack_cycles", "bridge_cycles", "tap_xmit_cycles")
+        socket.read_ps = costing.ps("tap_read_cycles")
         socket.read_line_ps = costing.ps("copy_line_cycles")
     elif capture.method == "pf_packet":
         socket.kind = MMAP_RING

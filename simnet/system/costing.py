@@ -9,6 +9,8 @@ from simnet.params.schema import ParameterSet
 from simnet.units import PS_PER_US
 
 DESCRIPTOR_BYTES = 16
+HANDED_OVER_LINES = 2
+"""Cache lines that follow a packet to another core before its handler is called: the sk_buff's and the frame's first."""
 
 
 class Costing:
@@ -60,8 +62,12 @@ class Costing:
         """Expected time to touch a random line of a footprint."""
         return interpreted(line_ps)(self.memory, footprint_bytes)
 
-    def receive_ps(self, rings: int, descriptors: int, dca: bool) -> int:
-        """A frame from descriptor to skb: driver, allocation, compulsory misses, and lines that cycle through `rings` rings.
+    def handed_over_ps(self, names: tuple[str, ...]) -> int:
+        """A packet that another core of the socket sent: some quantities in cycles, and its first lines from that core's caches."""
+        return self.ps(*names) + round(self.cycles(HANDED_OVER_LINES * self.params["core_to_core_cycles"]))
+
+    def receive_ps(self, names: tuple[str, ...], rings: int, descriptors: int, dca: bool) -> int:
+        """A frame from descriptor to skb: some quantities in cycles (driver, allocation), compulsory misses, and lines that cycle through `rings` rings.
 
         The NIC writes descriptors (four a line) and data to memory, where the driver misses them, unless DCA put them into the L3 cache.
         The sk_buff and its bookkeeping come round once a ring, so the more rings are in use the further away they are.
@@ -72,7 +78,7 @@ class Costing:
         delivered = self.memory.l3_ps if dca else self.memory.dram_ps
         descriptor = delivered * p["descriptor_exposed"] * DESCRIPTOR_BYTES / LINE_BYTES
         data = delivered * p["data_exposed"]
-        return round(self.cycles(p["driver_cycles"] + p["skb_cycles"]) + lines * self.line_ps(footprint) + descriptor + data)
+        return round(self.cycles(sum(p[name] for name in names)) + lines * self.line_ps(footprint) + descriptor + data)
 
     def shared_line_ps(self, ring_bytes: float, same_core: bool, same_socket: bool) -> float:
         """A line of a ring that softirq and process share: from this core's caches, or from the other core's."""

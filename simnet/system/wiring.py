@@ -88,7 +88,11 @@ def build(scenario: Scenario, params: ParameterSet, seed_of: SeedOf, packets: Pa
     reached = queues_reached(m, scenario, packets)
     for q in range(m.nic.queues):
         m.nic.vectors[q].masked = int(q not in reached)  # never fires: keep it off the NIC's agenda
-    m.costs.receive_ps = costing.receive_ps(len(reached), descriptors_of(scenario, model), scenario.host.nic.dca)
+    if model.dma:
+        rings = len(reached), descriptors_of(scenario, model)
+        m.costs.receive_ps = costing.receive_ps(model.packet_costs, *rings, scenario.host.nic.dca)
+    else:
+        m.costs.receive_ps = costing.handed_over_ps(model.packet_costs)
     if scenario.guest is not None:
         wire_guest(m, scenario.guest, scenario, topology, costing, boot)
     wire_capture(m, scenario, topology, costing)
