@@ -1,0 +1,89 @@
+"""Two minutes of a real lab: a campaign, its record, and what must hold on any host. Order and ratios, never rates."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from calibration.record import read_record
+from simnet.cli import main
+from test_lab import FIRST, SECOND, needs_lab
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+LIGHT, FLOOD = 50, 1600
+CAMPAIGN = f"""
+title: Light load and a flood
+offered_kpps: [{LIGHT}, {FLOOD}]
+methods: [recv, tap_reader]
+placements:
+  inline: {{softirq: inline, load_cpu: {FIRST}, reader_cpu: {SECOND}}}
+  rps: {{softirq: rps, load_cpu: {FIRST}, softirq_cpu: {SECOND}, reader_cpu: {SECOND}}}
+  thread: {{softirq: threaded, load_cpu: {FIRST}, softirq_cpu: {SECOND}, reader_cpu: {SECOND}}}
+receive_buffer_bytes: 1048576
+repeats: 2
+window: {{seconds: 0.6, warm_up_seconds: 0.2, poll_trace_seconds: 0.05}}
+reject: {{foreign_share: 0.5, steal_share: 0.5, retries: 1, wait_seconds: 2}}
+"""
+
+pytestmark = needs_lab
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
+    """Windows that count, with their rates."""
+    folder = tmp_path_factory.mktemp("campaign")
+    (folder / "flood.yaml").write_text(CAMPAIGN, encoding="utf-8")
+    assert main(["capture", "run", str(folder / "flood.yaml"), "--out", str(folder / "record")]) == 0
+    about = json.loads(Path(folder / "record" / "record.json").read_text(encoding="utf-8"))
+    assert about["windows"]["all"] >= 24
+    windows = read_record(folder / "record").good.copy()
+    windows["kpps"] = windows["captured"] / windows["seconds"] / 1000
+    return windows
+
+
+def captured(good: pd.DataFrame, method: str, placement: str, target: int) -> float:
+    """Median rate."""
+    chosen = good[(good["method"] == method) & (good["placement"] == placement) & (good["target_kpps"] == target)]
+    if chosen.empty:
+        pytest.skip(f"other work on this machine disturbed both windows of {method}, {placement}, {target} kpps, twice")
+    return float(chosen["kpps"].median())
+
+
+def test_every_packet_is_accounted_for(good: pd.DataFrame) -> None:
+    assert (good["unaccounted"] == 0).all()
+    lost = good.filter(like="dropped_").fillna(0).sum(axis=1)
+    moved = good["in_flight_before"] - good["in_flight_after"]
+    assert (good["offered"] + moved - good["captured"] - lost == 0).all()
+
+
+def test_light_load_is_captured_whole(good: pd.DataFrame) -> None:
+    light = good[(good["target_kpps"] == LIGHT) & (good["placement"] == "inline")]
+    assert (light["captured"] / light["offered"]).median() > 0.99
+
+
+@pytest.mark.parametrize("method", ["recv", "tap_reader"])
+def test_a_cpu_of_its_own_is_best_in_a_flood(good: pd.DataFrame, method: str) -> None:
+    alone = captured(good, method, "inline", FLOOD)
+    assert alone > captured(good, method, "rps", FLOOD)
+    assert alone > captured(good, method, "thread", FLOOD)
+
+
+def test_a_backend_drowns_beside_softirqs_and_not_beside_a_thread(good: pd.DataFrame) -> None:
+    """The collapse ratio: what light load gets through is more than a hundred times what a flood does."""
+    drowned = captured(good, "tap_reader", "rps", FLOOD)
+    assert captured(good, "tap_reader", "rps", LIGHT) > 100 * drowned
+    assert captured(good, "tap_reader", "thread", FLOOD) > 10 * drowned
+
+
+def test_softirqs_are_timed(good: pd.DataFrame) -> None:
+    """In a flood the softirq beside a tap's reader has nearly the whole CPU."""
+    flood = good[(good["target_kpps"] == FLOOD) & (good["placement"] == "rps") & (good["method"] == "tap_reader")]
+    traced = (flood["polls_softirq_s"] / flood["polls_s"]).dropna()
+    if traced.empty:
+        pytest.skip("no tracepoints here")
+    assert 0.8 < traced.median() <= 1.0
