@@ -28,7 +28,9 @@ SETUP_S, LINK_UP_S, BOOT_S = 0.6, 1.0, 5.0
 
 Count = Annotated[int, Field(ge=1)]
 Kpps = Annotated[float, Field(gt=0, le=20_000)]
-Method = Literal["recv", "tpacket_v3", "tap_reader", "guest", "xdp_count"]
+Method = Literal["recv", "recvmmsg", "tpacket_v3", "libpcap", "af_xdp", "tap_reader", "guest", "xdp_count", "tc_count", "program"]
+BEFORE_RPS = ("xdp_count", "af_xdp")
+"""Methods that take frames out of the driver's poll."""
 
 
 class _Section(BaseModel):
@@ -99,10 +101,10 @@ class CampaignFile(_Section):
         for flows in self.flows:
             if flows & (flows - 1):
                 raise ValueError(f"flows: a power of two, not {flows}")
-        if "xdp_count" in self.methods:
+        for method in set(BEFORE_RPS) & {*self.methods}:
             for name, placement in self.placements.items():
                 if placement.softirq == "rps":
-                    raise ValueError(f"methods: xdp_count counts before RPS, so it does not go with placement {name}")
+                    raise ValueError(f"methods: {method} takes frames before RPS, so it does not go with placement {name}")
         for field in ("offered_kpps", "frame_bytes", "flows", "methods"):
             levels = getattr(self, field)
             if len(set(levels)) < len(levels):

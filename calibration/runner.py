@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from calibration.campaign import SOFTIRQ, Campaign, Planned
+from calibration.capture import af_xdp, libpcap
 from calibration.collect.facts import facts
 from calibration.collect.foreign_load import wait_until_quiet
 from calibration.collect.reference import Reference
@@ -51,8 +52,22 @@ def check(campaign: Campaign) -> list[str]:
         import pyroute2  # noqa: F401
     except ImportError:
         problems.append("pyroute2 is missing: pip install 'simnet-rx[capture]'")
+    problems += _libraries_missing(methods)
     if "guest" in methods:
         problems += guest_image.missing()
+    return problems
+
+
+def _libraries_missing(methods: Sequence[str]) -> list[str]:
+    """What some methods need of the system, and it has not."""
+    problems = []
+    if "libpcap" in methods:
+        try:
+            libpcap.library()
+        except UserError as error:
+            problems.append(str(error))
+    if "af_xdp" in methods and not af_xdp.is_there():
+        problems.append("this kernel has no AF_XDP (CONFIG_XDP_SOCKETS): leave af_xdp out of methods")
     return problems
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -14,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from calibration import bpf
+from calibration import bpf, syscalls
 from calibration.campaign import CampaignFile, Placement, Point, Window
 from calibration.load.frame import frame
 
@@ -94,6 +96,39 @@ def test_a_frame_has_the_length_that_was_asked_for_and_a_right_checksum() -> Non
         assert not content[0] & 1
 
 
+def test_an_array_of_messages_is_laid_out_as_the_kernel_reads_it() -> None:
+    """64-bit processors: struct msghdr has 56 bytes with its padding, so that msg_len is behind it, and the next message 64 bytes on."""
+    near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    texts = [ctypes.create_string_buffer(text) for text in (b"one", b"three", b"seven")]
+    vectors = [syscalls.IoVec(ctypes.addressof(text), len(text.value)) for text in texts]
+    messages = (syscalls.Message * 3)()
+    for message, vector in zip(messages, vectors, strict=True):
+        message.point_to(vector)
+    with near, far:
+        assert syscalls.libc.sendmmsg(near.fileno(), messages, 3, 0) == 3
+        assert [message.length for message in messages] == [3, 5, 5]
+        assert [far.recv(10) for _ in texts] == [b"one", b"three", b"seven"]
+
+
+def test_an_open_file_of_another_process_is_taken_by_its_number() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as mine:
+        again = syscalls.descriptor_of(os.getpid(), mine.fileno())
+        try:
+            assert again != mine.fileno()
+            assert os.path.samestat(os.fstat(again), os.fstat(mine.fileno()))
+        finally:
+            os.close(again)
+
+
+def test_a_missing_library_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    from calibration.capture import libpcap
+    from simnet.errors import UserError
+
+    monkeypatch.setattr(libpcap, "NAMES", ("libnothing.so.0",))
+    with pytest.raises(UserError, match=r"apt-get install libpcap0\.8"):
+        libpcap.library()
+
+
 def test_labels_become_distances() -> None:
     code = bpf.assemble((bpf.move(0, 1), bpf.jump_if(0, ">", 1, "end"), bpf.map_value(2, 9), "end", bpf.leave()))
     assert len(code) == 8 * 5
@@ -104,7 +139,7 @@ def test_labels_become_distances() -> None:
 
 @needs_lab
 @pytest.mark.parametrize("softirq", ["inline", "rps", "threaded"])
-@pytest.mark.parametrize("method", ["recv", "tpacket_v3", "tap_reader"])
+@pytest.mark.parametrize("method", ["recv", "recvmmsg", "tpacket_v3", "libpcap", "tap_reader", "tc_count"])
 def test_every_packet_is_somewhere(look: Any, method: str, softirq: str) -> None:
     row = look(method, softirq, 800)
     assert in_balance(row), row
@@ -112,7 +147,7 @@ def test_every_packet_is_somewhere(look: Any, method: str, softirq: str) -> None
 
 
 @needs_lab
-@pytest.mark.parametrize("method", ["recv", "tap_reader", "xdp_count"])
+@pytest.mark.parametrize("method", ["recv", "recvmmsg", "libpcap", "tap_reader", "xdp_count", "af_xdp", "tc_count"])
 def test_every_packet_of_a_user_space_sender_is_somewhere(look: Any, method: str) -> None:
     row = look(method, "threaded", 400, generator="sendmmsg", frame_bytes=512, flows=8)
     assert in_balance(row), row
@@ -169,6 +204,33 @@ def test_a_small_receive_buffer_loses_more(look: Any) -> None:
     small = look("recv", "rps", 800, receive_buffer_bytes=8192)
     assert in_balance(small), small
     assert small["dropped_receive_buffer"] > 0
+
+
+@needs_lab
+def test_libpcap_loses_what_finds_its_ring_full(look: Any) -> None:
+    """The smallest ring that libpcap makes, of one block or two, and a reader that shares its CPU with the softirq."""
+    small = look("libpcap", "rps", 800, receive_buffer_bytes=4096)
+    assert in_balance(small), small
+    assert small["dropped_packet_ring"] > 0
+    assert small["socket_packets"] >= small["dropped_packet_ring"] + small["captured"] - small["in_flight_before"]
+
+
+@needs_lab
+def test_a_reader_that_is_stopped_loses_all_but_what_fits_the_ring_of_af_xdp(look: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from calibration.capture import af_xdp, methods
+
+    started = []
+
+    def start(*arguments: Any) -> Any:
+        started.append(af_xdp.AfXdp(*arguments[1:]))
+        os.kill(started[0].worker.pid, signal.SIGSTOP)
+        return started[0]
+
+    monkeypatch.setattr(methods, "start", start)
+    row = look("af_xdp", "inline", 100)
+    assert row["captured"] == 0
+    assert row["dropped_xsk_ring"] > 0
+    assert row["unaccounted"] == af_xdp.RING
 
 
 @needs_lab

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from calibration.capture.af_xdp import AfXdp
 from calibration.capture.guest import Guest
+from calibration.capture.libpcap import Libpcap
 from calibration.capture.recv import Recv
+from calibration.capture.recvmmsg import Recvmmsg
 from calibration.capture.tap_reader import TapReader
+from calibration.capture.tc_count import TcCount
 from calibration.capture.tpacket_v3 import TpacketV3
 from calibration.capture.xdp_count import XdpCount
 from calibration.lab.topology import Lab
@@ -35,12 +39,27 @@ class Backend(Protocol):
     def close(self) -> None: ...
 
 
-METHODS: dict[str, type[Recv] | type[TpacketV3] | type[TapReader] | type[Guest] | type[XdpCount]] = {
+_Simple = (
+    type[Recv]
+    | type[Recvmmsg]
+    | type[TpacketV3]
+    | type[Libpcap]
+    | type[AfXdp]
+    | type[TapReader]
+    | type[Guest]
+    | type[XdpCount]
+    | type[TcCount]
+)
+METHODS: dict[str, _Simple] = {
     "recv": Recv,
+    "recvmmsg": Recvmmsg,
     "tpacket_v3": TpacketV3,
+    "libpcap": Libpcap,
+    "af_xdp": AfXdp,
     "tap_reader": TapReader,
     "guest": Guest,
     "xdp_count": XdpCount,
+    "tc_count": TcCount,
 }
 
 
