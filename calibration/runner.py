@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import os
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -52,15 +53,15 @@ def check(campaign: Campaign) -> list[str]:
         import pyroute2  # noqa: F401
     except ImportError:
         problems.append("pyroute2 is missing: pip install 'simnet-rx[capture]'")
-    problems += _libraries_missing(methods)
+    problems += _missing(campaign)
     if "guest" in methods:
         problems += guest_image.missing()
     return problems
 
 
-def _libraries_missing(methods: Sequence[str]) -> list[str]:
+def _missing(campaign: Campaign) -> list[str]:
     """What some methods need of the system, and it has not."""
-    problems = []
+    problems, methods, program = [], campaign.content.methods, campaign.content.program
     if "libpcap" in methods:
         try:
             libpcap.library()
@@ -68,6 +69,8 @@ def _libraries_missing(methods: Sequence[str]) -> list[str]:
             problems.append(str(error))
     if "af_xdp" in methods and not af_xdp.is_there():
         problems.append("this kernel has no AF_XDP (CONFIG_XDP_SOCKETS): leave af_xdp out of methods")
+    if program is not None and shutil.which(program[0]) is None:
+        problems.append(f"program: there is no {program[0]} here, or it cannot be run: install it, or give its path")
     return problems
 
 

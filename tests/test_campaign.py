@@ -25,6 +25,7 @@ placements:
   inline: {}
 repeats: 3
 """
+RECV_AND_XDP, PROGRAM = "methods: [recv, xdp_count]", "methods: [program]\nprogram: [no-such-program, '{interface}']"
 
 
 def campaign_of(folder: Path, text: str = SMALL) -> Campaign:
@@ -72,6 +73,11 @@ class Bench:
         (("[50, 100]", "[50, -1]"), "small.yaml:2: offered_kpps.1"),
         (("inline: {}", "rps: {softirq: rps}"), "softirq_cpu: needed with softirq rps or threaded"),
         (("inline: {}", "rps: {softirq: rps, softirq_cpu: 1}"), "xdp_count takes frames before RPS"),
+        (("[recv, xdp_count]", "[program]"), "program: a command line, needed with the method program"),
+        (("repeats: 3", "program: [tcpdump]"), "program: a command line, needed with the method program, and only then"),
+        (("repeats: 3", "captured_pattern: x"), "captured_pattern: only with a program"),
+        ((RECV_AND_XDP, PROGRAM + "\ndropped_pattern: x"), "dropped_pattern: only with captured_pattern"),
+        ((RECV_AND_XDP, PROGRAM + "\ncaptured_pattern: (x"), "captured_pattern: not a regular expression"),
         (("repeats: 3", "flows: [3]"), "flows: a power of two, not 3"),
         (("repeats: 3", "repeats: 0"), "small.yaml:6: repeats"),
     ],
@@ -148,6 +154,15 @@ def test_a_library_that_is_missing_is_said_before_anything_is_measured(tmp_path:
     campaign = campaign_of(tmp_path, SMALL.replace("[recv, xdp_count]", "[libpcap]"))
     monkeypatch.setattr(libpcap, "NAMES", ("libnothing.so.0",))
     assert libpcap.MISSING in runner.check(campaign)
+
+
+def test_a_program_is_in_the_plan_and_missed_before_anything_is_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    campaign = campaign_of(tmp_path, SMALL.replace(RECV_AND_XDP, PROGRAM))
+    assert any("there is no no-such-program here" in problem for problem in runner.check(campaign))
+    main(["capture", "plan", str(tmp_path / "small.yaml")])
+    assert "no-such-program {interface}" in capsys.readouterr().out
 
 
 def test_a_rejected_window_is_measured_again_at_the_end_of_its_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

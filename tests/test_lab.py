@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -222,7 +224,7 @@ def test_a_reader_that_is_stopped_loses_all_but_what_fits_the_ring_of_af_xdp(loo
     started = []
 
     def start(*arguments: Any) -> Any:
-        started.append(af_xdp.AfXdp(*arguments[1:]))
+        started.append(af_xdp.AfXdp(*arguments[1:3]))
         os.kill(started[0].worker.pid, signal.SIGSTOP)
         return started[0]
 
@@ -231,6 +233,147 @@ def test_a_reader_that_is_stopped_loses_all_but_what_fits_the_ring_of_af_xdp(loo
     assert row["captured"] == 0
     assert row["dropped_xsk_ring"] > 0
     assert row["unaccounted"] == af_xdp.RING
+
+
+READER = """
+import os, signal, socket, struct, sys
+packets = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+packets.bind((sys.argv[1], 0x800))
+if "deaf" in sys.argv:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+if "another user" in sys.argv:
+    os.setuid(65534)
+count = 0
+try:
+    while True:
+        packets.recv(2048)
+        count += 1
+except KeyboardInterrupt:
+    _, lost = struct.unpack("II", packets.getsockopt(263, 6, 8))
+    print(f"{count:,} packets captured, {lost} lost")
+"""
+"""A capture program as a user might bring one."""
+
+
+def program(*words: str, script: str = READER) -> list[str]:
+    return [sys.executable, "-c", script, "{interface}", *words]
+
+
+CAPTURED, LOST = r"([\d,]+) packets captured", r"(\d+) lost"
+
+
+@needs_lab
+@pytest.mark.parametrize("softirq", ["inline", "rps", "threaded"])
+def test_every_packet_of_a_program_is_in_its_socket_or_somewhere_else(look: Any, softirq: str) -> None:
+    row = look("program", softirq, 800, program=program())
+    assert in_balance(row), row
+    assert row["dropped_program"] > 0
+    assert row["captured"] > 0
+    assert row["socket_packets"] > 0
+
+
+@needs_lab
+@pytest.mark.parametrize("softirq", ["inline", "rps"])
+@pytest.mark.parametrize(
+    "patterns",
+    [
+        pytest.param({"captured_pattern": CAPTURED}, id="its drops from its socket"),
+        pytest.param({"captured_pattern": CAPTURED, "dropped_pattern": LOST}, id="its drops as it says"),
+    ],
+)
+def test_what_a_program_says_at_its_end_adds_up_from_the_first_packet_to_the_last(
+    look: Any, patterns: dict[str, str], softirq: str
+) -> None:
+    row = look("program", softirq, 800, program=program(), **patterns)
+    assert in_balance(row), row
+    assert row["captured"] > 0
+    assert row["dropped_program"] > 0
+    assert row["in_flight_before"] == row["in_flight_after"] == 0
+    assert row["offered"] == row["whole_offered"] > 0
+
+
+@needs_lab
+def test_every_packet_that_tcpdump_was_given_is_captured_or_lost(look: Any) -> None:
+    if shutil.which("tcpdump") is None:
+        pytest.skip("no tcpdump here: apt-get install tcpdump")
+    patterns = {"captured_pattern": r"(\d+) packets? captured", "dropped_pattern": r"(\d+) packets? dropped by kernel"}
+    row = look("program", "rps", 800, program=["tcpdump", "-B", "256", "-i", "{interface}", "-w", "/dev/null"], **patterns)
+    assert in_balance(row), row
+    assert row["captured"] > 0
+
+
+@needs_lab
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        pytest.param(
+            {"program": [sys.executable, "-c", "print('one'); print('no card')"]},
+            r"program: it ended too early; its last words: 'no card'",
+            id="ends at once",
+        ),
+        pytest.param({"program": ["/nowhere/tcpdump"]}, r"program: it ended too early; .*No such file", id="is not there"),
+        pytest.param(
+            {"program": [sys.executable, "-c", "import time; time.sleep(99)"], "captured_pattern": CAPTURED},
+            "no packet socket, so what it loses cannot be known: dropped_pattern is needed",
+            id="without a packet socket",
+        ),
+        pytest.param({"program": program(), "captured_pattern": "caught"}, "'caught' finds no number", id="says something else"),
+        pytest.param({"program": program("deaf"), "captured_pattern": CAPTURED}, "SIGINT does not end it", id="hears no SIGINT"),
+    ],
+)
+def test_a_program_that_cannot_be_counted_says_why(
+    look: Any, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], message: str
+) -> None:
+    from calibration.capture import program
+    from simnet.errors import UserError
+
+    monkeypatch.setattr(program, "_LONGEST_END_S", 0.2)
+    with pytest.raises(UserError, match=message):
+        look("program", "inline", 20, **changes)
+    assert not [pid for pid in children() if b"calibration.capture" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "text", "number"),
+    [
+        (r"(\d+) packets captured", "5 packets captured\n17 packets captured\n", 17),
+        (r"\d+(?= frames)", "got 12 frames", 12),
+        (r"([\d,]+) in all", "1,234,567 in all", 1_234_567),
+        (r"(\d+) packets", "none", None),
+        (r"(\w+) packets", "3 packets, no packets", 3),
+    ],
+)
+def test_the_last_number_that_matches_counts(pattern: str, text: str, number: int | None) -> None:
+    from calibration.capture.program import last_number
+
+    assert last_number(pattern, text) == number
+
+
+@needs_lab
+def test_the_driver_counts_the_packets_of_each_queue() -> None:
+    from calibration.collect import driver
+    from calibration.lab.topology import Lab
+
+    with closing(Lab()) as lab, lab.sender.call(lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)) as link:
+        lab.sender.call(lambda: link.bind((socket.if_indextoname(lab.load_index), 0)))
+        before = driver.statistics(lab.receiver, lab.interface)
+        for _ in range(3):
+            link.send(frame(64))
+        changed = driver.changes(before, driver.statistics(lab.receiver, lab.interface))
+        assert [count for name, count in changed.items() if name.startswith("rx_queue_0") and "packets" in name] == [3]
+        assert driver.statistics(lab.receiver, "lo") == {}
+
+
+def test_statistics_that_stood_still_are_left_out() -> None:
+    from calibration.collect.driver import changes
+
+    assert changes({"a": 1, "b": 2, "gone": 3}, {"a": 1, "b": 7, "new": 1}) == {"b": 5}
+
+
+@needs_lab
+def test_a_window_records_what_changed_in_the_driver(look: Any) -> None:
+    row = look("xdp_count", "inline", 20)
+    assert any(count > 0 for count in json.loads(row["driver_statistics"]).values())
 
 
 @needs_lab
@@ -260,10 +403,17 @@ def runs(pid: int) -> bool:
 
 
 @needs_lab
-def test_nothing_is_left_after_a_kill(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "method",
+    [
+        pytest.param("methods: [tap_reader]", id="tap_reader"),
+        pytest.param(f"methods: [program]\nprogram: {json.dumps(program('another user'))}", id="a program that changed its user"),
+    ],
+)
+def test_nothing_is_left_after_a_kill(tmp_path: Path, method: str) -> None:
     file = tmp_path / "long.yaml"
     file.write_text(
-        "offered_kpps: [50]\nmethods: [tap_reader]\nrepeats: 9\nplacements: {inline: "
+        f"offered_kpps: [50]\n{method}\nrepeats: 9\nplacements: {{inline: "
         f"{{load_cpu: {FIRST}, reader_cpu: {SECOND}}}}}\nwindow: {{seconds: 0.3}}\nreject: {{retries: 0}}\n"
     )
     interfaces = Path("/proc/net/dev").read_text().count(":")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from calibration.campaign import CampaignFile
 from calibration.capture.af_xdp import AfXdp
 from calibration.capture.guest import Guest
 from calibration.capture.libpcap import Libpcap
+from calibration.capture.program import Program
 from calibration.capture.recv import Recv
 from calibration.capture.recvmmsg import Recvmmsg
 from calibration.capture.tap_reader import TapReader
@@ -50,7 +52,7 @@ _Simple = (
     | type[XdpCount]
     | type[TcCount]
 )
-METHODS: dict[str, _Simple] = {
+_SIMPLE: dict[str, _Simple] = {
     "recv": Recv,
     "recvmmsg": Recvmmsg,
     "tpacket_v3": TpacketV3,
@@ -63,6 +65,12 @@ METHODS: dict[str, _Simple] = {
 }
 
 
-def start(method: str, lab: Lab, cpu: int, receive_buffer_bytes: int | None) -> Backend:
+METHODS: dict[str, _Simple | type[Program]] = {**_SIMPLE, "program": Program}
+
+
+def start(method: str, lab: Lab, cpu: int, settings: CampaignFile) -> Backend:
     """Start a back end in a lab, its reader on a CPU."""
-    return METHODS[method](lab, cpu, receive_buffer_bytes)
+    if method == "program":
+        assert settings.program is not None
+        return Program(lab, cpu, settings.program, settings.captured_pattern, settings.dropped_pattern)
+    return _SIMPLE[method](lab, cpu, settings.receive_buffer_bytes)
