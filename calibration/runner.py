@@ -30,6 +30,7 @@ CHANGES = (
     "network namespaces without a name, held by this command alone, with a veth pair, and for tap_reader and guest a bridge and a tap, inside",
     "in them: GRO, TSO, rps_cpus, threaded and IPv6 of these interfaces",
     "processes pinned to the CPUs of the placement; they end with this command, however it ends",
+    "a program that the campaign names runs as it is, with this command's rights: its network is the lab's, but files that it writes stay",
     "for a guest, its kernel and busybox are fetched as Debian packages into simnet's cache folder, once; nothing is installed",
     "nothing outside them: no interface, interrupt, sysctl or file of the host but --out; so there is nothing to restore",
 )

@@ -22,6 +22,8 @@ from calibration import bpf, syscalls
 from calibration.campaign import CampaignFile, Placement, Point, Window
 from calibration.load.frame import frame
 
+ELSEWHERE = "another interface lost packets in the backlog"
+"""Why a window is measured again: softnet_stat counts the whole machine, on which another lab may be running."""
 SHORT = Window(seconds=0.3, warm_up_seconds=0.05, poll_trace_seconds=0.03)
 
 
@@ -66,12 +68,12 @@ def look() -> Iterator[Any]:
         def one(method: str, softirq: str, kpps: float, generator: str = generator, **changes: Any) -> dict[str, Any]:
             point = Point(method, softirq, placement(softirq), changes.pop("frame_bytes", 64), changes.pop("flows", 1), kpps)
             content = {"name": "test", "offered_kpps": [kpps], "methods": [method], "placements": {softirq: {}}, "window": SHORT}
-            return measure(
-                point,
-                CampaignFile.model_validate({**content, "placements": {"p": placement(softirq)}, **changes}),
-                generator,
-                reference,
-            )
+            settings = CampaignFile.model_validate({**content, "placements": {"p": placement(softirq)}, **changes})
+            for _ in range(3):
+                row = measure(point, settings, generator, reference)
+                if ELSEWHERE not in (row["rejected"] or ""):
+                    break
+            return row
 
         yield one
 
@@ -359,7 +361,10 @@ def test_the_driver_counts_the_packets_of_each_queue() -> None:
         before = driver.statistics(lab.receiver, lab.interface)
         for _ in range(3):
             link.send(frame(64))
-        changed = driver.changes(before, driver.statistics(lab.receiver, lab.interface))
+        changed: dict[str, int] = {}
+        limit = time.monotonic() + 10
+        while 3 not in changed.values() and time.monotonic() < limit:  # ksoftirqd may have to wait for its CPU
+            changed = driver.changes(before, driver.statistics(lab.receiver, lab.interface))
         assert [count for name, count in changed.items() if name.startswith("rx_queue_0") and "packets" in name] == [3]
         assert driver.statistics(lab.receiver, "lo") == {}
 
@@ -383,6 +388,8 @@ def test_a_window_without_its_generator_is_rejected(look: Any, monkeypatch: pyte
     def poll_and_kill(*_: Any) -> dict[str, Any]:
         [worker] = [pid for pid in children() if b"calibration.load" in Path(f"/proc/{pid}/cmdline").read_bytes()]
         os.kill(worker, signal.SIGKILL)
+        while runs(worker):
+            time.sleep(0.01)
         return {}
 
     monkeypatch.setattr(window, "_polls", poll_and_kill)
