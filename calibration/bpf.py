@@ -16,10 +16,11 @@ from typing import NamedTuple
 from calibration.syscalls import system_call
 
 MAP_CREATE, PROG_LOAD, TEST_RUN, LINK_CREATE = 0, 5, 10, 28
-_ARRAY, _MMAPABLE, _XDP_TYPE, _XDP_ATTACH, _LIVE_FRAMES = 2, 1 << 10, 6, 37, 1 << 1
-_PSEUDO_MAP_VALUE = 2
-XDP_DROP = 1
-KTIME_GET_NS, REDIRECT = 5, 23
+MAP_UPDATE = 2
+_ARRAY, _XSKMAP, _MMAPABLE, _CLASSIFIER_TYPE, _XDP_TYPE, _XDP_ATTACH, _LIVE_FRAMES = 2, 17, 1 << 10, 3, 6, 37, 1 << 1
+_PSEUDO_MAP, _PSEUDO_MAP_VALUE = 1, 2
+XDP_DROP, TC_ACT_SHOT = 1, 2
+KTIME_GET_NS, REDIRECT, REDIRECT_MAP = 5, 23, 51
 PAGE = mmap.PAGESIZE
 
 
@@ -84,7 +85,24 @@ def map_value(target: int, descriptor: int) -> list[Instruction]:
     return [Instruction(0x18, target, _PSEUDO_MAP_VALUE, immediate=descriptor), Instruction(0)]
 
 
+def map_itself(target: int, descriptor: int) -> list[Instruction]:
+    """A map, for helpers that want one: one instruction of two slots."""
+    return [Instruction(0x18, target, _PSEUDO_MAP, immediate=descriptor), Instruction(0)]
+
+
 Program = Iterable["list[Instruction] | str"]
+
+
+def counting(words: int, verdict: int) -> Program:
+    """Add one to the first word of a map and leave with a verdict. One CPU at a time polls the lab's only queue, so the sum needs no lock."""
+    return (
+        map_value(1, words),
+        load(2, 1, 0),
+        arithmetic("+", 2, value=1),
+        store(1, 0, 2),
+        move(0, verdict),
+        leave(),
+    )
 
 
 def assemble(program: Program) -> bytes:
@@ -127,8 +145,34 @@ class Words:
         os.close(self.descriptor)
 
 
+class SocketMap:
+    """An XSKMAP with room for one AF_XDP socket."""
+
+    def __init__(self) -> None:
+        self.descriptor = _bpf(MAP_CREATE, struct.pack("<4I", _XSKMAP, 4, 4, 1))
+
+    def put(self, socket: int) -> None:
+        """Put a bound socket into it, by its descriptor."""
+        key, value = (ctypes.create_string_buffer(struct.pack("<I", number), 4) for number in (0, socket))
+        _bpf(MAP_UPDATE, struct.pack("<IxxxxQQQ", self.descriptor, _address(key), _address(value), 0))
+
+    def close(self) -> None:
+        """Let go; it goes with the last program that uses it."""
+        os.close(self.descriptor)
+
+
 def load_xdp(program: Program) -> int:
-    """Load an XDP program.
+    """Load an XDP program; see `_load`."""
+    return _load(program, _XDP_TYPE)
+
+
+def load_classifier(program: Program) -> int:
+    """Load a program for tc; see `_load`."""
+    return _load(program, _CLASSIFIER_TYPE)
+
+
+def _load(program: Program, kind: int) -> int:
+    """Load a program.
 
     Returns
     -------
@@ -142,7 +186,7 @@ def load_xdp(program: Program) -> int:
     """
     code, licence = assemble(program), ctypes.create_string_buffer(b"GPL")
     buffer, log = ctypes.create_string_buffer(code, len(code)), ctypes.create_string_buffer(65536)
-    head = struct.pack("<IIQQ", _XDP_TYPE, len(code) // 8, _address(buffer), _address(licence))
+    head = struct.pack("<IIQQ", kind, len(code) // 8, _address(buffer), _address(licence))
     try:
         return _bpf(PROG_LOAD, head)
     except OSError as error:

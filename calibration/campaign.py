@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import random
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import resources
@@ -23,12 +24,15 @@ SOFTIRQ = {
     "rps": "NAPI on the sender's CPU, the stack in a softirq on softirq_cpu (rps_cpus of the lab's interface)",
     "threaded": "NAPI in a kernel thread on softirq_cpu (threaded of the lab's interface, sched_setaffinity of its thread)",
 }
-SETUP_S, LINK_UP_S, BOOT_S = 0.6, 1.0, 5.0
-"""What a window takes besides its own time: wiring, processes, reference benchmarks, draining; until a bridge forwards; until a guest is up."""
+SETUP_S, LINK_UP_S, BOOT_S, PROGRAM_S = 0.6, 1.0, 5.0, 2.5
+"""What a window takes besides its own time: wiring, processes, reference benchmarks, draining; until a bridge forwards; until a guest is up; until a program is
+ready, and has read everything."""
 
 Count = Annotated[int, Field(ge=1)]
 Kpps = Annotated[float, Field(gt=0, le=20_000)]
-Method = Literal["recv", "tpacket_v3", "tap_reader", "guest", "xdp_count"]
+Method = Literal["recv", "recvmmsg", "tpacket_v3", "libpcap", "af_xdp", "tap_reader", "guest", "xdp_count", "tc_count", "program"]
+BEFORE_RPS = ("xdp_count", "af_xdp")
+"""Methods that take frames out of the driver's poll."""
 
 
 class _Section(BaseModel):
@@ -94,6 +98,9 @@ class CampaignFile(_Section):
     methods: Annotated[list[Method], Field(min_length=1)]
     placements: Annotated[dict[str, Placement], Field(min_length=1)]
     receive_buffer_bytes: Annotated[int, Field(ge=4096)] | None = None
+    program: Annotated[list[str], Field(min_length=1)] | None = None
+    captured_pattern: str | None = None
+    dropped_pattern: str | None = None
     repeats: Annotated[int, Field(ge=1, le=1000)] = 5
     seed: int = 1
     window: Window = Window()
@@ -104,15 +111,29 @@ class CampaignFile(_Section):
         for flows in self.flows:
             if flows & (flows - 1):
                 raise ValueError(f"flows: a power of two, not {flows}")
-        if "xdp_count" in self.methods:
+        for method in set(BEFORE_RPS) & {*self.methods}:
             for name, placement in self.placements.items():
                 if placement.softirq == "rps":
-                    raise ValueError(f"methods: xdp_count counts before RPS, so it does not go with placement {name}")
+                    raise ValueError(f"methods: {method} takes frames before RPS, so it does not go with placement {name}")
+        self._check_program()
         for field in ("offered_kpps", "frame_bytes", "flows", "methods"):
             levels = getattr(self, field)
             if len(set(levels)) < len(levels):
                 raise ValueError(f"{field}: a level is given twice")
         return self
+
+    def _check_program(self) -> None:
+        if ("program" in self.methods) != (self.program is not None):
+            raise ValueError("program: a command line, needed with the method program, and only then")
+        if self.captured_pattern is not None and self.program is None:
+            raise ValueError("captured_pattern: only with a program")
+        if self.dropped_pattern is not None and self.captured_pattern is None:
+            raise ValueError("dropped_pattern: only with captured_pattern; without both, the program's packet sockets are asked")
+        for field in ("captured_pattern", "dropped_pattern"):
+            try:
+                re.compile(getattr(self, field) or "")
+            except re.error as error:
+                raise ValueError(f"{field}: not a regular expression: {error}") from None
 
 
 @dataclass(frozen=True)
@@ -184,6 +205,7 @@ class Campaign:
             + SETUP_S
             + (LINK_UP_S if point.method in ("tap_reader", "guest") else 0.0)
             + (BOOT_S if point.method == "guest" else 0.0)
+            + (PROGRAM_S if point.method == "program" else 0.0)
         )
 
     @property

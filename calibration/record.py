@@ -48,6 +48,11 @@ COLUMNS: dict[str, tuple[str, str, str]] = {
     "socket_packets": ("int64", "packets", "that the softirq brought to the socket, lost ones among them (tp_packets)"),
     "guest_interrupts": ("int64", "", "interrupts of the guest's receive queue (its /proc/interrupts)"),
     "guest_net_rx": ("int64", "", "NET_RX softirqs in the guest"),
+    "driver_statistics": (
+        "string",
+        "",
+        "what changed in ethtool -S of the receiving interface, by the driver's names, read just outside the edges; JSON",
+    ),
     "skipped": ("int64", "packets", "due when the generator could not run, and never offered"),
     "in_flight_before": ("int64", "packets", "on their way when the window began"),
     "in_flight_after": ("int64", "packets", "on their way when the window ended"),

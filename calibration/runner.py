@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import os
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from calibration.campaign import SOFTIRQ, Campaign, Planned
+from calibration.capture import af_xdp, libpcap
 from calibration.collect.facts import facts
 from calibration.collect.foreign_load import wait_until_quiet
 from calibration.collect.reference import Reference
@@ -28,6 +30,7 @@ CHANGES = (
     "network namespaces without a name, held by this command alone, with a veth pair, and for tap_reader and guest a bridge and a tap, inside",
     "in them: GRO, TSO, rps_cpus, threaded and IPv6 of these interfaces",
     "processes pinned to the CPUs of the placement; they end with this command, however it ends",
+    "a program that the campaign names runs as it is, with this command's rights: its network is the lab's, but files that it writes stay",
     "for a guest, its kernel and busybox are fetched as Debian packages into simnet's cache folder, once; nothing is installed",
     "nothing outside them: no interface, interrupt, sysctl or file of the host but --out; so there is nothing to restore",
 )
@@ -51,8 +54,24 @@ def check(campaign: Campaign) -> list[str]:
         import pyroute2  # noqa: F401
     except ImportError:
         problems.append("pyroute2 is missing: pip install 'simnet-rx[capture]'")
+    problems += _missing(campaign)
     if "guest" in methods:
         problems += guest_image.missing()
+    return problems
+
+
+def _missing(campaign: Campaign) -> list[str]:
+    """What some methods need of the system, and it has not."""
+    problems, methods, program = [], campaign.content.methods, campaign.content.program
+    if "libpcap" in methods:
+        try:
+            libpcap.library()
+        except UserError as error:
+            problems.append(str(error))
+    if "af_xdp" in methods and not af_xdp.is_there():
+        problems.append("this kernel has no AF_XDP (CONFIG_XDP_SOCKETS): leave af_xdp out of methods")
+    if program is not None and shutil.which(program[0]) is None:
+        problems.append(f"program: there is no {program[0]} here, or it cannot be run: install it, or give its path")
     return problems
 
 

@@ -25,6 +25,8 @@ def plan_text(plan: Mapping[str, Any]) -> str:
         f"  frames       {', '.join(map(str, campaign['frame_bytes']))} bytes, flows {', '.join(map(str, campaign['flows']))}",
         f"  methods      {', '.join(campaign['methods'])}",
     ]
+    if campaign["program"]:
+        lines.append(f"  program      {' '.join(campaign['program'])}")
     for name, placement in campaign["placements"].items():
         cpu = "" if placement["softirq_cpu"] is None else f" on CPU {placement['softirq_cpu']}"
         lines.append(

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from typing import Any
 
 from calibration.campaign import CampaignFile, Placement, Point
 from calibration.capture import methods
+from calibration.capture.program import Program
+from calibration.collect import driver
 from calibration.collect.counters import PLACES, Counters, Sample, processor_counts, thread_times
 from calibration.collect.foreign_load import shares, usage
 from calibration.collect.reference import Reference
@@ -24,6 +28,8 @@ Row = dict[str, Any]
 
 def measure(point: Point, settings: CampaignFile, generator: str, reference: Reference) -> Row:
     """Measure one window.
+
+    A program that says only at its end what it has captured is looked at from the first packet to the last: without a warm-up, and without a trace of polls.
 
     Parameters
     ----------
@@ -51,8 +57,9 @@ def measure(point: Point, settings: CampaignFile, generator: str, reference: Ref
     with ExitStack() as stack:
         lab = stack.enter_context(closing(Lab(methods.METHODS[point.method].needs_tap)))
         lab.place(placement.softirq, placement.softirq_cpu)
-        backend = methods.start(point.method, lab, placement.reader_cpu, settings.receive_buffer_bytes)
+        backend = methods.start(point.method, lab, placement.reader_cpu, settings)
         stack.callback(backend.close)
+        program = backend if isinstance(backend, Program) and backend.counts_when_stopped else None
         load = GENERATORS[generator](lab.sender, lab.load_index, placement.load_cpu, point.frame_bytes, point.flows)
         stack.callback(load.close)
         counters = stack.enter_context(closing(Counters(lab, backend, load)))
@@ -63,20 +70,32 @@ def measure(point: Point, settings: CampaignFile, generator: str, reference: Ref
             threads["napi"] = lab.napi_thread
         own = {os.getpid(), reference.pid, *threads.values()}
 
-        load.start(point.offered_kpps)
-        time.sleep(window.warm_up_seconds)
+        if program is None:
+            load.start(point.offered_kpps)
+            time.sleep(window.warm_up_seconds)
         used, times = usage(placement.cpus, own), {name: thread_times(pid) for name, pid in threads.items()}
         before_cpus = processor_counts(placement.cpus)
+        driver_before = driver.statistics(lab.receiver, lab.interface)
         first = counters.sample()
+        if program is not None:
+            load.start(point.offered_kpps)
         time.sleep(window.seconds)
+        if program is not None:
+            load.stop()
         last = counters.sample()
+        moved = driver.changes(driver_before, driver.statistics(lab.receiver, lab.interface))
         after_cpus = processor_counts(placement.cpus)
         times_after = {name: thread_times(pid) for name, pid in threads.items()}
         foreign, stolen = shares(used, usage(placement.cpus, own), len(placement.cpus))
-        row |= _polls(placement, lab.interface, window.poll_trace_seconds)
+        if program is None:
+            row |= _polls(placement, lab.interface, window.poll_trace_seconds)
         load.stop()
         whole = _drained(counters)
         running = load.worker.alive and (backend.worker is None or backend.worker.alive)
+        if program is not None and running:
+            program.stop()
+            whole = counters.sample()
+            last = replace(whole, at_ns=last.at_ns, took_ns=last.took_ns)
 
     seconds = (last.at_ns - first.at_ns) / 1e9
     row |= _packets(first, last, whole)
@@ -85,7 +104,13 @@ def measure(point: Point, settings: CampaignFile, generator: str, reference: Ref
         ran_after, waited_after, sleeps_after = times_after[name]
         row |= {f"{name}_ran_s": (ran_after - ran) / 1e9, f"{name}_waited_s": (waited_after - waited) / 1e9}
         row[f"{name}_sleeps"] = sleeps_after - sleeps
-    row |= {"seconds": seconds, "generator": generator, "foreign_share": foreign, "steal_share": stolen}
+    row |= {
+        "seconds": seconds,
+        "generator": generator,
+        "driver_statistics": json.dumps(moved),
+        "foreign_share": foreign,
+        "steal_share": stolen,
+    }
     kept_waiting = row["load_waited_s"] / seconds if placement.load_is_alone else 0.0
     row["rejected"] = _rejected(settings, foreign, stolen, kept_waiting, whole, running)
     return row

@@ -11,6 +11,7 @@ import importlib
 import json
 import mmap
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -96,6 +97,16 @@ class Worker:
     def alive(self) -> bool:
         """Whether it still runs."""
         return self._process.poll() is None
+
+    def interrupt(self, seconds: float) -> bool:
+        """Send it SIGINT and wait for some time; whether it has ended."""
+        if self.alive:
+            self._process.send_signal(signal.SIGINT)
+        try:
+            self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
 
     def close(self) -> None:
         """End it, and wait for that."""

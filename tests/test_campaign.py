@@ -11,6 +11,7 @@ import pytest
 
 from calibration import runner
 from calibration.campaign import Campaign, Placement, built_in_campaigns, load_campaign
+from calibration.capture import libpcap
 from calibration.journal import LINES, Journal
 from calibration.record import ABOUT, COLUMNS, read_record
 from simnet.cli import main
@@ -24,6 +25,7 @@ placements:
   inline: {}
 repeats: 3
 """
+RECV_AND_XDP, PROGRAM = "methods: [recv, xdp_count]", "methods: [program]\nprogram: [no-such-program, '{interface}']"
 
 
 def campaign_of(folder: Path, text: str = SMALL) -> Campaign:
@@ -65,12 +67,17 @@ class Bench:
         (("title: small", "titel: small"), "small.yaml:1: unknown key 'titel'"),
         (
             ("[recv, xdp_count]", "[recv, pcap]"),
-            "small.yaml:3: methods.1: 'pcap'; allowed: recv, tpacket_v3, tap_reader, guest, xdp_count",
+            "small.yaml:3: methods.1: 'pcap'; allowed: recv, recvmmsg, tpacket_v3, libpcap, af_xdp, tap_reader, guest, xdp_count, tc_count, program",
         ),
         (("[50, 100]", "[50, 50]"), "offered_kpps: a level is given twice"),
         (("[50, 100]", "[50, -1]"), "small.yaml:2: offered_kpps.1"),
         (("inline: {}", "rps: {softirq: rps}"), "softirq_cpu: needed with softirq rps or threaded"),
-        (("inline: {}", "rps: {softirq: rps, softirq_cpu: 1}"), "xdp_count counts before RPS"),
+        (("inline: {}", "rps: {softirq: rps, softirq_cpu: 1}"), "xdp_count takes frames before RPS"),
+        (("[recv, xdp_count]", "[program]"), "program: a command line, needed with the method program"),
+        (("repeats: 3", "program: [tcpdump]"), "program: a command line, needed with the method program, and only then"),
+        (("repeats: 3", "captured_pattern: x"), "captured_pattern: only with a program"),
+        ((RECV_AND_XDP, PROGRAM + "\ndropped_pattern: x"), "dropped_pattern: only with captured_pattern"),
+        ((RECV_AND_XDP, PROGRAM + "\ncaptured_pattern: (x"), "captured_pattern: not a regular expression"),
         (("repeats: 3", "flows: [3]"), "flows: a power of two, not 3"),
         (("repeats: 3", "repeats: 0"), "small.yaml:6: repeats"),
     ],
@@ -141,6 +148,21 @@ def test_without_root_one_message_says_so(
 def test_a_cpu_that_is_not_there_is_named(tmp_path: Path) -> None:
     campaign = campaign_of(tmp_path, SMALL.replace("inline: {}", "inline: {reader_cpu: 4095}"))
     assert any("no CPU 4095 here" in problem for problem in runner.check(campaign))
+
+
+def test_a_library_that_is_missing_is_said_before_anything_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    campaign = campaign_of(tmp_path, SMALL.replace("[recv, xdp_count]", "[libpcap]"))
+    monkeypatch.setattr(libpcap, "NAMES", ("libnothing.so.0",))
+    assert libpcap.MISSING in runner.check(campaign)
+
+
+def test_a_program_is_in_the_plan_and_missed_before_anything_is_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    campaign = campaign_of(tmp_path, SMALL.replace(RECV_AND_XDP, PROGRAM))
+    assert any("there is no no-such-program here" in problem for problem in runner.check(campaign))
+    main(["capture", "plan", str(tmp_path / "small.yaml")])
+    assert "no-such-program {interface}" in capsys.readouterr().out
 
 
 def test_a_rejected_window_is_measured_again_at_the_end_of_its_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
+import json
 import os
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -14,10 +18,12 @@ from typing import Any
 
 import pytest
 
-from calibration import bpf
+from calibration import bpf, syscalls
 from calibration.campaign import CampaignFile, Placement, Point, Window
 from calibration.load.frame import frame
 
+ELSEWHERE = "another interface lost packets in the backlog"
+"""Why a window is measured again: softnet_stat counts the whole machine, on which another lab may be running."""
 SHORT = Window(seconds=0.3, warm_up_seconds=0.05, poll_trace_seconds=0.03)
 
 
@@ -62,12 +68,12 @@ def look() -> Iterator[Any]:
         def one(method: str, softirq: str, kpps: float, generator: str = generator, **changes: Any) -> dict[str, Any]:
             point = Point(method, softirq, placement(softirq), changes.pop("frame_bytes", 64), changes.pop("flows", 1), kpps)
             content = {"name": "test", "offered_kpps": [kpps], "methods": [method], "placements": {softirq: {}}, "window": SHORT}
-            return measure(
-                point,
-                CampaignFile.model_validate({**content, "placements": {"p": placement(softirq)}, **changes}),
-                generator,
-                reference,
-            )
+            settings = CampaignFile.model_validate({**content, "placements": {"p": placement(softirq)}, **changes})
+            for _ in range(3):
+                row = measure(point, settings, generator, reference)
+                if ELSEWHERE not in (row["rejected"] or ""):
+                    break
+            return row
 
         yield one
 
@@ -94,6 +100,39 @@ def test_a_frame_has_the_length_that_was_asked_for_and_a_right_checksum() -> Non
         assert not content[0] & 1
 
 
+def test_an_array_of_messages_is_laid_out_as_the_kernel_reads_it() -> None:
+    """64-bit processors: struct msghdr has 56 bytes with its padding, so that msg_len is behind it, and the next message 64 bytes on."""
+    near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    texts = [ctypes.create_string_buffer(text) for text in (b"one", b"three", b"seven")]
+    vectors = [syscalls.IoVec(ctypes.addressof(text), len(text.value)) for text in texts]
+    messages = (syscalls.Message * 3)()
+    for message, vector in zip(messages, vectors, strict=True):
+        message.point_to(vector)
+    with near, far:
+        assert syscalls.libc.sendmmsg(near.fileno(), messages, 3, 0) == 3
+        assert [message.length for message in messages] == [3, 5, 5]
+        assert [far.recv(10) for _ in texts] == [b"one", b"three", b"seven"]
+
+
+def test_an_open_file_of_another_process_is_taken_by_its_number() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as mine:
+        again = syscalls.descriptor_of(os.getpid(), mine.fileno())
+        try:
+            assert again != mine.fileno()
+            assert os.path.samestat(os.fstat(again), os.fstat(mine.fileno()))
+        finally:
+            os.close(again)
+
+
+def test_a_missing_library_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    from calibration.capture import libpcap
+    from simnet.errors import UserError
+
+    monkeypatch.setattr(libpcap, "NAMES", ("libnothing.so.0",))
+    with pytest.raises(UserError, match=r"apt-get install libpcap0\.8"):
+        libpcap.library()
+
+
 def test_labels_become_distances() -> None:
     code = bpf.assemble((bpf.move(0, 1), bpf.jump_if(0, ">", 1, "end"), bpf.map_value(2, 9), "end", bpf.leave()))
     assert len(code) == 8 * 5
@@ -104,7 +143,7 @@ def test_labels_become_distances() -> None:
 
 @needs_lab
 @pytest.mark.parametrize("softirq", ["inline", "rps", "threaded"])
-@pytest.mark.parametrize("method", ["recv", "tpacket_v3", "tap_reader"])
+@pytest.mark.parametrize("method", ["recv", "recvmmsg", "tpacket_v3", "libpcap", "tap_reader", "tc_count"])
 def test_every_packet_is_somewhere(look: Any, method: str, softirq: str) -> None:
     row = look(method, softirq, 800)
     assert in_balance(row), row
@@ -112,7 +151,7 @@ def test_every_packet_is_somewhere(look: Any, method: str, softirq: str) -> None
 
 
 @needs_lab
-@pytest.mark.parametrize("method", ["recv", "tap_reader", "xdp_count"])
+@pytest.mark.parametrize("method", ["recv", "recvmmsg", "libpcap", "tap_reader", "xdp_count", "af_xdp", "tc_count"])
 def test_every_packet_of_a_user_space_sender_is_somewhere(look: Any, method: str) -> None:
     row = look(method, "threaded", 400, generator="sendmmsg", frame_bytes=512, flows=8)
     assert in_balance(row), row
@@ -172,12 +211,185 @@ def test_a_small_receive_buffer_loses_more(look: Any) -> None:
 
 
 @needs_lab
+def test_libpcap_loses_what_finds_its_ring_full(look: Any) -> None:
+    """The smallest ring that libpcap makes, of one block or two, and a reader that shares its CPU with the softirq."""
+    small = look("libpcap", "rps", 800, receive_buffer_bytes=4096)
+    assert in_balance(small), small
+    assert small["dropped_packet_ring"] > 0
+    assert small["socket_packets"] >= small["dropped_packet_ring"] + small["captured"] - small["in_flight_before"]
+
+
+@needs_lab
+def test_a_reader_that_is_stopped_loses_all_but_what_fits_the_ring_of_af_xdp(look: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from calibration.capture import af_xdp, methods
+
+    started = []
+
+    def start(*arguments: Any) -> Any:
+        started.append(af_xdp.AfXdp(*arguments[1:3]))
+        os.kill(started[0].worker.pid, signal.SIGSTOP)
+        return started[0]
+
+    monkeypatch.setattr(methods, "start", start)
+    row = look("af_xdp", "inline", 100)
+    assert row["captured"] == 0
+    assert row["dropped_xsk_ring"] > 0
+    assert row["unaccounted"] == af_xdp.RING
+
+
+READER = """
+import os, signal, socket, struct, sys
+packets = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+packets.bind((sys.argv[1], 0x800))
+if "deaf" in sys.argv:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+if "another user" in sys.argv:
+    os.setuid(65534)
+count = 0
+try:
+    while True:
+        packets.recv(2048)
+        count += 1
+except KeyboardInterrupt:
+    _, lost = struct.unpack("II", packets.getsockopt(263, 6, 8))
+    print(f"{count:,} packets captured, {lost} lost")
+"""
+"""A capture program as a user might bring one."""
+
+
+def program(*words: str, script: str = READER) -> list[str]:
+    return [sys.executable, "-c", script, "{interface}", *words]
+
+
+CAPTURED, LOST = r"([\d,]+) packets captured", r"(\d+) lost"
+
+
+@needs_lab
+@pytest.mark.parametrize("softirq", ["inline", "rps", "threaded"])
+def test_every_packet_of_a_program_is_in_its_socket_or_somewhere_else(look: Any, softirq: str) -> None:
+    row = look("program", softirq, 800, program=program())
+    assert in_balance(row), row
+    assert row["dropped_program"] > 0
+    assert row["captured"] > 0
+    assert row["socket_packets"] > 0
+
+
+@needs_lab
+@pytest.mark.parametrize("softirq", ["inline", "rps"])
+@pytest.mark.parametrize(
+    "patterns",
+    [
+        pytest.param({"captured_pattern": CAPTURED}, id="its drops from its socket"),
+        pytest.param({"captured_pattern": CAPTURED, "dropped_pattern": LOST}, id="its drops as it says"),
+    ],
+)
+def test_what_a_program_says_at_its_end_adds_up_from_the_first_packet_to_the_last(
+    look: Any, patterns: dict[str, str], softirq: str
+) -> None:
+    row = look("program", softirq, 800, program=program(), **patterns)
+    assert in_balance(row), row
+    assert row["captured"] > 0
+    assert row["dropped_program"] > 0
+    assert row["in_flight_before"] == row["in_flight_after"] == 0
+    assert row["offered"] == row["whole_offered"] > 0
+
+
+@needs_lab
+def test_every_packet_that_tcpdump_was_given_is_captured_or_lost(look: Any) -> None:
+    if shutil.which("tcpdump") is None:
+        pytest.skip("no tcpdump here: apt-get install tcpdump")
+    patterns = {"captured_pattern": r"(\d+) packets? captured", "dropped_pattern": r"(\d+) packets? dropped by kernel"}
+    row = look("program", "rps", 800, program=["tcpdump", "-B", "256", "-i", "{interface}", "-w", "/dev/null"], **patterns)
+    assert in_balance(row), row
+    assert row["captured"] > 0
+
+
+@needs_lab
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        pytest.param(
+            {"program": [sys.executable, "-c", "print('one'); print('no card')"]},
+            r"program: it ended too early; its last words: 'no card'",
+            id="ends at once",
+        ),
+        pytest.param({"program": ["/nowhere/tcpdump"]}, r"program: it ended too early; .*No such file", id="is not there"),
+        pytest.param(
+            {"program": [sys.executable, "-c", "import time; time.sleep(99)"], "captured_pattern": CAPTURED},
+            "no packet socket, so what it loses cannot be known: dropped_pattern is needed",
+            id="without a packet socket",
+        ),
+        pytest.param({"program": program(), "captured_pattern": "caught"}, "'caught' finds no number", id="says something else"),
+        pytest.param({"program": program("deaf"), "captured_pattern": CAPTURED}, "SIGINT does not end it", id="hears no SIGINT"),
+    ],
+)
+def test_a_program_that_cannot_be_counted_says_why(
+    look: Any, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], message: str
+) -> None:
+    from calibration.capture import program
+    from simnet.errors import UserError
+
+    monkeypatch.setattr(program, "_LONGEST_END_S", 0.2)
+    with pytest.raises(UserError, match=message):
+        look("program", "inline", 20, **changes)
+    assert not [pid for pid in children() if b"calibration.capture" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "text", "number"),
+    [
+        (r"(\d+) packets captured", "5 packets captured\n17 packets captured\n", 17),
+        (r"\d+(?= frames)", "got 12 frames", 12),
+        (r"([\d,]+) in all", "1,234,567 in all", 1_234_567),
+        (r"(\d+) packets", "none", None),
+        (r"(\w+) packets", "3 packets, no packets", 3),
+    ],
+)
+def test_the_last_number_that_matches_counts(pattern: str, text: str, number: int | None) -> None:
+    from calibration.capture.program import last_number
+
+    assert last_number(pattern, text) == number
+
+
+@needs_lab
+def test_the_driver_counts_the_packets_of_each_queue() -> None:
+    from calibration.collect import driver
+    from calibration.lab.topology import Lab
+
+    with closing(Lab()) as lab, lab.sender.call(lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)) as link:
+        lab.sender.call(lambda: link.bind((socket.if_indextoname(lab.load_index), 0)))
+        before = driver.statistics(lab.receiver, lab.interface)
+        for _ in range(3):
+            link.send(frame(64))
+        changed: dict[str, int] = {}
+        limit = time.monotonic() + 10
+        while 3 not in changed.values() and time.monotonic() < limit:  # ksoftirqd may have to wait for its CPU
+            changed = driver.changes(before, driver.statistics(lab.receiver, lab.interface))
+        assert [count for name, count in changed.items() if name.startswith("rx_queue_0") and "packets" in name] == [3]
+        assert driver.statistics(lab.receiver, "lo") == {}
+
+
+def test_statistics_that_stood_still_are_left_out() -> None:
+    from calibration.collect.driver import changes
+
+    assert changes({"a": 1, "b": 2, "gone": 3}, {"a": 1, "b": 7, "new": 1}) == {"b": 5}
+
+
+@needs_lab
+def test_a_window_records_what_changed_in_the_driver(look: Any) -> None:
+    row = look("xdp_count", "inline", 20)
+    assert any(count > 0 for count in json.loads(row["driver_statistics"]).values())
+
+
+@needs_lab
 def test_a_window_without_its_generator_is_rejected(look: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from calibration import window
 
     def poll_and_kill(*_: Any) -> dict[str, Any]:
         [worker] = [pid for pid in children() if b"calibration.load" in Path(f"/proc/{pid}/cmdline").read_bytes()]
         os.kill(worker, signal.SIGKILL)
+        while runs(worker):
+            time.sleep(0.01)
         return {}
 
     monkeypatch.setattr(window, "_polls", poll_and_kill)
@@ -198,10 +410,17 @@ def runs(pid: int) -> bool:
 
 
 @needs_lab
-def test_nothing_is_left_after_a_kill(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "method",
+    [
+        pytest.param("methods: [tap_reader]", id="tap_reader"),
+        pytest.param(f"methods: [program]\nprogram: {json.dumps(program('another user'))}", id="a program that changed its user"),
+    ],
+)
+def test_nothing_is_left_after_a_kill(tmp_path: Path, method: str) -> None:
     file = tmp_path / "long.yaml"
     file.write_text(
-        "offered_kpps: [50]\nmethods: [tap_reader]\nrepeats: 9\nplacements: {inline: "
+        f"offered_kpps: [50]\n{method}\nrepeats: 9\nplacements: {{inline: "
         f"{{load_cpu: {FIRST}, reader_cpu: {SECOND}}}}}\nwindow: {{seconds: 0.3}}\nreject: {{retries: 0}}\n"
     )
     interfaces = Path("/proc/net/dev").read_text().count(":")

@@ -34,6 +34,18 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
     assert record.about["windows"] == {"all": 2, "rejected": 1}
 
 
+def test_a_record_without_a_column_that_came_later_is_read_and_pooled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as then:
+        then.delitem(COLUMNS, "driver_statistics")
+        write(tmp_path / "older")
+    write(tmp_path / "newer", rows=[{**ROW, "driver_statistics": '{"rx_queue_0_drops": 3}'}])
+    older, newer = (read_record(tmp_path / name) for name in ("older", "newer"))
+    assert "driver_statistics" not in older.windows
+    both = pool([older, newer])
+    assert list(both["offered"]) == [1000, 1000, 1000]
+    assert json.loads(both["driver_statistics"].iloc[-1]) == {"rx_queue_0_drops": 3}
+
+
 def test_every_column_says_what_it_is(tmp_path: Path) -> None:
     write(tmp_path)
     record = read_record(tmp_path)

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from calibration.campaign import CampaignFile
+from calibration.capture.af_xdp import AfXdp
 from calibration.capture.guest import Guest
+from calibration.capture.libpcap import Libpcap
+from calibration.capture.program import Program
 from calibration.capture.recv import Recv
+from calibration.capture.recvmmsg import Recvmmsg
 from calibration.capture.tap_reader import TapReader
+from calibration.capture.tc_count import TcCount
 from calibration.capture.tpacket_v3 import TpacketV3
 from calibration.capture.xdp_count import XdpCount
 from calibration.lab.topology import Lab
@@ -35,15 +41,36 @@ class Backend(Protocol):
     def close(self) -> None: ...
 
 
-METHODS: dict[str, type[Recv] | type[TpacketV3] | type[TapReader] | type[Guest] | type[XdpCount]] = {
+_Simple = (
+    type[Recv]
+    | type[Recvmmsg]
+    | type[TpacketV3]
+    | type[Libpcap]
+    | type[AfXdp]
+    | type[TapReader]
+    | type[Guest]
+    | type[XdpCount]
+    | type[TcCount]
+)
+_SIMPLE: dict[str, _Simple] = {
     "recv": Recv,
+    "recvmmsg": Recvmmsg,
     "tpacket_v3": TpacketV3,
+    "libpcap": Libpcap,
+    "af_xdp": AfXdp,
     "tap_reader": TapReader,
     "guest": Guest,
     "xdp_count": XdpCount,
+    "tc_count": TcCount,
 }
 
 
-def start(method: str, lab: Lab, cpu: int, receive_buffer_bytes: int | None) -> Backend:
+METHODS: dict[str, _Simple | type[Program]] = {**_SIMPLE, "program": Program}
+
+
+def start(method: str, lab: Lab, cpu: int, settings: CampaignFile) -> Backend:
     """Start a back end in a lab, its reader on a CPU."""
-    return METHODS[method](lab, cpu, receive_buffer_bytes)
+    if method == "program":
+        assert settings.program is not None
+        return Program(lab, cpu, settings.program, settings.captured_pattern, settings.dropped_pattern)
+    return _SIMPLE[method](lab, cpu, settings.receive_buffer_bytes)

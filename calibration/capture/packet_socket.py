@@ -14,6 +14,22 @@ _ETH_P_IP = 0x0800
 _SO_RCVBUFFORCE = 33
 
 
+class Statistics:
+    """PACKET_STATISTICS of some packet sockets, summed since the first reading. The kernel resets them, so nobody else may read them too."""
+
+    def __init__(self, *sockets: socket.socket) -> None:
+        self._sockets = sockets
+        self.seen = self.dropped = 0
+        """Packets that the softirq had brought when they were last read, dropped ones among them (tp_packets), and dropped ones (tp_drops)."""
+
+    def read(self) -> None:
+        """Read them once more."""
+        for packet_socket in self._sockets:
+            seen, dropped = struct.unpack_from("II", packet_socket.getsockopt(SOL_PACKET, PACKET_STATISTICS, 12))
+            self.seen += seen
+            self.dropped += dropped
+
+
 class PacketSocket:
     """A packet socket for the IPv4 frames of a lab's interface, and the process that empties it.
 
@@ -31,13 +47,13 @@ class PacketSocket:
     place: ClassVar[str]
 
     def __init__(self, lab: Lab, cpu: int, receive_buffer_bytes: int | None = None) -> None:
-        self._seen = self._dropped = 0
         with lab.receiver.inside():
             self.socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
         try:
             if receive_buffer_bytes is not None:
                 self.socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, receive_buffer_bytes // 2)
             self.prepare(self.socket)
+            self._statistics = Statistics(self.socket)
             number = self.socket.fileno()
             self.worker = Worker(type(self).__module__, cpu, lab.receiver, (number,), descriptor=number)
             with lab.receiver.inside():
@@ -49,11 +65,6 @@ class PacketSocket:
     def prepare(self, packet_socket: socket.socket) -> None:
         """Set options before the reader starts."""
 
-    def _collect(self) -> None:
-        seen, dropped = struct.unpack_from("II", self.socket.getsockopt(SOL_PACKET, PACKET_STATISTICS, 12))
-        self._seen += seen
-        self._dropped += dropped
-
     @property
     def captured(self) -> int:
         """Packets that the reader has."""
@@ -62,12 +73,12 @@ class PacketSocket:
     @property
     def dropped(self) -> int:
         """Packets for which there was no room so far (tp_drops)."""
-        self._collect()
-        return self._dropped
+        self._statistics.read()
+        return self._statistics.dropped
 
     def counts(self) -> dict[str, int]:
         """Packets that the softirq had brought when `dropped` was last read, dropped ones among them (tp_packets)."""
-        return {"socket_packets": self._seen}
+        return {"socket_packets": self._statistics.seen}
 
     def close(self) -> None:
         """End the reader."""

@@ -8,18 +8,6 @@ from calibration import bpf
 from calibration.lab.topology import Lab
 
 
-def _counting(words: int) -> bpf.Program:
-    """Add one to the first word and drop the frame. One CPU at a time polls the lab's only queue, so the sum needs no lock."""
-    return (
-        bpf.map_value(1, words),
-        bpf.load(2, 1, 0),
-        bpf.arithmetic("+", 2, value=1),
-        bpf.store(1, 0, 2),
-        bpf.move(0, bpf.XDP_DROP),
-        bpf.leave(),
-    )
-
-
 class XdpCount:
     """A counter in the driver's poll."""
 
@@ -31,7 +19,7 @@ class XdpCount:
     def __init__(self, lab: Lab, cpu: int, receive_buffer_bytes: int | None = None) -> None:
         del cpu, receive_buffer_bytes
         self._map = bpf.Words()
-        program = bpf.load_xdp(_counting(self._map.descriptor))
+        program = bpf.load_xdp(bpf.counting(self._map.descriptor, bpf.XDP_DROP))
         try:
             with lab.receiver.inside():
                 self._link = bpf.attach_xdp(program, lab.interface_index)

@@ -19,6 +19,8 @@ PLACES = {
     BACKLOG: "/proc/net/softnet_stat, column 2 (of all CPUs)",
     "receive_buffer": "PACKET_STATISTICS tp_drops",
     "packet_ring": "PACKET_STATISTICS tp_drops",
+    "xsk_ring": "getsockopt XDP_STATISTICS, rx_dropped and rx_ring_full",
+    "program": "what the program says it lost, or PACKET_STATISTICS tp_drops of its packet sockets",
     "tap_queue": "ip -s link show (tap), TX dropped",
 }
 """Places of loss by the name that the model gives them, and the counter of each."""

@@ -30,7 +30,14 @@ _SIOCETHTOOL, _ETHTOOL_STSO, _ETHTOOL_SGRO = 0x8946, 0x1F, 0x2C
 _TUNSETIFF, _IFF_TAP, _IFF_NO_PI, _IFF_VNET_HDR = 0x400454CA, 0x0002, 0x1000, 0x4000
 
 
-def _route() -> Any:
+def route() -> Any:
+    """A netlink socket in the namespace of the caller.
+
+    Raises
+    ------
+    UserError
+        If pyroute2 is missing.
+    """
     try:
         from pyroute2 import IPRoute
     except ImportError:
@@ -63,38 +70,38 @@ class Lab:
         self.receiver = Namespace()
         self.sender = Namespace()
         try:
-            with self.sender.inside(), _route() as route:
+            with self.sender.inside(), route() as netlink:
                 peer = {"ifname": self.interface, "net_ns_fd": self.receiver.descriptor}
-                route.link("add", ifname=_SENDING, kind="veth", peer=peer)
-                self.load_index = self._up(route, _SENDING)
+                netlink.link("add", ifname=_SENDING, kind="veth", peer=peer)
+                self.load_index = self._up(netlink, _SENDING)
                 _set_feature(_SENDING, _ETHTOOL_STSO, False)
                 _set_feature(_SENDING, _ETHTOOL_SGRO, True)
-            with self.receiver.inside(), _route() as route:
-                self.interface_index = self._up(route, self.interface)
+            with self.receiver.inside(), route() as netlink:
+                self.interface_index = self._up(netlink, self.interface)
                 _set_feature(self.interface, _ETHTOOL_SGRO, True)
                 if with_tap:
-                    self._add_tap(route)
+                    self._add_tap(netlink)
         except BaseException:
             self.close()
             raise
 
     @staticmethod
-    def _up(route: Any, name: str) -> int:
-        [index] = route.link_lookup(ifname=name)
-        route.link("set", index=index, state="up")
+    def _up(netlink: Any, name: str) -> int:
+        [index] = netlink.link_lookup(ifname=name)
+        netlink.link("set", index=index, state="up")
         return int(index)
 
-    def _add_tap(self, route: Any) -> None:
+    def _add_tap(self, netlink: Any) -> None:
         """A bridge with a tap that somebody holds open, as QEMU does; to a MAC address that nobody has, the bridge floods."""
-        route.link("add", ifname=_BRIDGE, kind="bridge", br_forward_delay=0, br_mcast_snooping=0)
-        bridge = self._up(route, _BRIDGE)
+        netlink.link("add", ifname=_BRIDGE, kind="bridge", br_forward_delay=0, br_mcast_snooping=0)
+        bridge = self._up(netlink, _BRIDGE)
         self.tap = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK)
         fcntl.ioctl(self.tap, _TUNSETIFF, struct.pack("16sH14x", _TAP.encode(), _IFF_TAP | _IFF_NO_PI | _IFF_VNET_HDR))
-        [tap] = route.link_lookup(ifname=_TAP)
-        route.link("set", index=tap, txqlen=TAP_RING)
+        [tap] = netlink.link_lookup(ifname=_TAP)
+        netlink.link("set", index=tap, txqlen=TAP_RING)
         for port in (self.interface_index, tap):
-            route.link("set", index=port, master=bridge)
-        self._up(route, _TAP)
+            netlink.link("set", index=port, master=bridge)
+        self._up(netlink, _TAP)
         limit = time.monotonic() + _LONGEST_LINK_WATCH_S
         while not all(self._is_forwarding(port) for port in (self.interface, _TAP)):
             if time.monotonic() > limit:

@@ -1,7 +1,7 @@
 """Load from user space: sendmmsg(2) on a packet socket, through ctypes. Works anywhere; sends in bursts of what has become due.
 
-A frame that the link refuses (ENOBUFS) is offered and dropped, as the link's tx_dropped says. After a partial call the kernel keeps the
-error of the frame that failed for the next call (`__sys_sendmmsg`), so every ENOBUFS stands for one frame.
+A frame that the link refuses (ENOBUFS) is offered and dropped, as the link's tx_dropped says. `__sys_sendmmsg` ends with it: it returns the error if that was the
+first frame of the call, else the number of those before it.
 """
 
 from __future__ import annotations
@@ -14,29 +14,12 @@ import time
 
 from calibration.lab.namespaces import Namespace
 from calibration.load.frame import frame
-from calibration.syscalls import libc
+from calibration.syscalls import IoVec, Message, libc
 from calibration.workers import FIRST_FREE, PACKETS, READY, Worker
 
 START, INTERVAL_PS, SKIPPED = FIRST_FREE, FIRST_FREE + 1, FIRST_FREE + 2
 _BATCH = 64
 _PS_PER_S = 10**12
-
-
-class _IoVec(ctypes.Structure):
-    _fields_ = (("base", ctypes.c_void_p), ("length", ctypes.c_size_t))
-
-
-class _Message(ctypes.Structure):
-    _fields_ = (
-        ("name", ctypes.c_void_p),
-        ("name_length", ctypes.c_uint32),
-        ("vector", ctypes.POINTER(_IoVec)),
-        ("vectors", ctypes.c_size_t),
-        ("control", ctypes.c_void_p),
-        ("control_length", ctypes.c_size_t),
-        ("flags", ctypes.c_int),
-        ("length", ctypes.c_uint),
-    )
 
 
 class SendmmsgLoad:
@@ -74,14 +57,13 @@ class SendmmsgLoad:
 def work(page: memoryview, interface: int, frame_bytes: int, flows: int) -> None:
     """Send what is due, at most a batch at a time, until killed."""
     frames = [ctypes.create_string_buffer(frame(frame_bytes, flow), frame_bytes) for flow in range(max(flows, _BATCH))]
-    vectors = [_IoVec(ctypes.addressof(content), frame_bytes - 4) for content in frames]
-    messages = (_Message * (len(frames) + _BATCH))()
+    vectors = [IoVec(ctypes.addressof(content), frame_bytes - 4) for content in frames]
+    messages = (Message * (len(frames) + _BATCH))()
     for number, message in enumerate(messages):
-        message.vector = ctypes.pointer(vectors[number % flows])
-        message.vectors = 1
+        message.point_to(vectors[number % flows])
     link = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
     link.bind((socket.if_indextoname(interface), 0))
-    descriptor, size = link.fileno(), ctypes.sizeof(_Message)
+    descriptor, size = link.fileno(), ctypes.sizeof(Message)
     first, position, count = ctypes.addressof(messages), 0, 0
     page[READY] = 1
     while True:
@@ -98,13 +80,15 @@ def work(page: memoryview, interface: int, frame_bytes: int, flows: int) -> None
             page[SKIPPED] += missing - 4 * _BATCH
             position += missing - 4 * _BATCH
         at = ctypes.c_void_p(first + position % flows * size)
-        page[PACKETS] = count + min(missing, _BATCH)  # on their way as long as the call lasts
-        sent = libc.sendmmsg(descriptor, at, min(missing, _BATCH), 0)
+        asked = min(missing, _BATCH)
+        page[PACKETS] = count + asked  # on their way as long as the call lasts
+        sent = libc.sendmmsg(descriptor, at, asked, 0)
         if sent < 0:
             number = ctypes.get_errno()
             if number != errno.ENOBUFS:
                 raise OSError(number, os.strerror(number))
-            sent = 1
+            sent = 0
+        sent = min(sent + 1, asked)  # with the one that was refused
         position += sent
         count += sent
         page[PACKETS] = count
