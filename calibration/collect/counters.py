@@ -20,6 +20,8 @@ PLACES = {
     "receive_buffer": "PACKET_STATISTICS tp_drops",
     "packet_ring": "PACKET_STATISTICS tp_drops",
     "tap_queue": "ip -s link show (tap), TX dropped",
+    "nic_buffer": "ethtool -S of a known driver, otherwise rx_missed_errors (on a link)",
+    "nic_ring": "ethtool -S of a known driver (on a link)",
 }
 """Places of loss by the name that the model gives them, and the counter of each."""
 
