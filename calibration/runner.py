@@ -38,9 +38,9 @@ CHANGES = (
 
 LINK_CHANGES = (
     "on this host nothing is set: the port takes all frames while a window lasts, and processes are pinned to the CPUs of the placement",
-    "on the generator's host frames leave by link.generator.interface, and by no other; the generator is stopped and reset at the end",
-    "whoever ends this command, by whatever signal: the shell over there then ends the generator, and without it the generator ends by itself",
-    "before the first window both hosts are asked whether the interface carries a default route (or ssh); then nothing is sent at all",
+    "on the generator's host the generator is told to send by link.generator.interface, and is stopped and reset at the end",
+    "however this command ends: the shell over there then ends the generator, and if that is lost too, the generator ends by itself",
+    "first both hosts are asked whether the interface carries a default route, or ssh; if so, nothing is sent at all",
 )
 
 Progress = Callable[[str, float], None]
@@ -136,7 +136,8 @@ def run(campaign: Campaign, out: Path, resume: bool = False, note: str = "", pro
                 generator, reason, ends = link.name, "asked for", link.facts()
             _windows(campaign, journal, generator, progress, link)
         except OSError as error:
-            raise UserError(f"the lab cannot be used here: {error.strerror}; finished windows are kept") from None
+            what = "the lab" if link is None else "the port"
+            raise UserError(f"{what} cannot be used here: {error.strerror}; finished windows are kept") from None
         conditions: dict[str, Any] = {"generator": generator, "generator_because": reason, "guest": guest, "note": note}
         if ends:
             conditions["link"] = ends

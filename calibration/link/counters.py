@@ -22,6 +22,8 @@ class LinkCounters:
         self._port, self._backend, self._load = port, backend, load
         self._softnet = open("/proc/net/softnet_stat", encoding="ascii")  # noqa: SIM115
         self._before = self._kernel()
+        self.arrived = 0
+        """What has reached the port, as of the last sample."""
 
     def _kernel(self) -> dict[str, int]:
         """Counters that go on from window to window: places of loss, and what was received."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+import time
 
 from calibration.link.other_host import GeneratorError, OtherHost
 from calibration.link.programs import SPARE_S, Demand, Program
 
-_STOP_S = 15.0
+_STOP_S, _LONGEST_START_S, _LOOK_S = 15.0, 10.0, 0.02
 
 
 class RemoteLoad:
@@ -40,16 +41,22 @@ class RemoteLoad:
         self._first, _ = self._count()
 
     def start(self, kpps: float) -> None:
-        """Begin to send.
+        """Begin to send; frames are on their way when this returns.
 
         Raises
         ------
         GeneratorError
-            If the generator does not start.
+            If the generator does not start, or nothing leaves by the interface.
         """
         self.sends = True
         self._host.forget_errors()
         self._host.run(self._program.begin(Demand(kpps, self._frame_bytes, self._flows, self._seconds)))
+        limit = time.monotonic() + _LONGEST_START_S
+        while not self.offered:
+            self.check()
+            if time.monotonic() > limit:
+                raise GeneratorError(f"the generator has sent nothing for {_LONGEST_START_S:g} s", self._host.last_error())
+            time.sleep(_LOOK_S)
 
     def read(self) -> tuple[int, int]:
         """Frames sent so far, and when by the other host's clock, nanoseconds.

@@ -47,7 +47,7 @@ class OtherHost:
     """
 
     def __init__(self, prefix: Sequence[str]) -> None:
-        self._marker = secrets.token_hex(8)
+        self._marker, self._asked = secrets.token_hex(8), 0
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115
         self._rest = b""
         try:
@@ -92,7 +92,8 @@ class OtherHost:
             If the other host does not answer.
         """
         # In this shell, not in one of its own: `generator=$!` must be known to the next script.
-        message = f"{{ {script}\n}} </dev/null; printf '\\n{self._marker} %s\\n' $?\n"
+        self._asked += 1  # an answer to a question that was given up is told from this one's
+        message = f"{{ {script}\n}} </dev/null; printf '\\n{self._marker}-{self._asked} %s\\n' $?\n"
         try:
             assert self._process.stdin is not None
             self._process.stdin.write(message.encode())
@@ -101,7 +102,7 @@ class OtherHost:
         return self._answer(seconds)
 
     def _answer(self, seconds: float) -> tuple[int, str]:
-        limit, marker = time.monotonic() + seconds, f"\n{self._marker} ".encode()
+        limit, marker = time.monotonic() + seconds, f"\n{self._marker}-{self._asked} ".encode()
         assert self._process.stdout is not None
         while True:
             text, found, tail = self._rest.partition(marker)

@@ -41,8 +41,9 @@ class Pktgen:
     how_to_have_it = "modprobe pktgen, as root over there"
     in_use = f"grep -hE '^(Running|Stopped): +[^ ]' {PKTGEN}/kpktgend_* | head -n 1"
     halt = (
-        f'echo stop > {PKTGEN}/pgctrl; test -z "$generator" || {{ kill "$generator"; wait "$generator"; }} 2>/dev/null; generator='
+        f'test -z "$generator" || {{ kill "$generator"; wait "$generator"; }} 2>/dev/null; generator=; echo stop > {PKTGEN}/pgctrl'
     )
+    """Older kernels keep a lock while one writes "start", so the writer ends first; a signal makes it stop the threads."""
     end = f"{halt}; echo reset > {PKTGEN}/pgctrl"
     by_hand = f"echo stop > {PKTGEN}/pgctrl; echo reset > {PKTGEN}/pgctrl"
 

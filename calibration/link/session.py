@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from contextlib import ExitStack, closing
 from typing import Any
@@ -96,12 +97,17 @@ class LinkSession:
                 break
             except GeneratorError as again:
                 if attempt == TRIES - 1:
-                    raise UserError(f"{again}; it does not come back; finished windows are kept{self._by_hand}") from None
+                    by_hand, self._may_send = self._by_hand, False
+                    raise UserError(f"{again}; it does not come back; finished windows are kept{by_hand}") from None
                 time.sleep(self._settings.retry_seconds)
         return {"seconds": 0.0, "offered": 0, "captured": 0, "generator": self.name, "rejected": error.reason}
 
     def _drop(self) -> None:
+        """End the generator, if the other host still listens, and the connection."""
         if self._host is not None:
+            with contextlib.suppress(GeneratorError):
+                self._host.attempt(self._program.end)
+                self._may_send = False
             self._host.close()
             self._host = None
 
@@ -127,11 +133,6 @@ class LinkSession:
         UserError
             If the other host could not be told, with what to do by hand.
         """
-        try:
-            if self._host is not None:
-                self._host.attempt(self._program.end)
-                self._may_send = False
-        except GeneratorError as error:
-            raise UserError(f"{error}; finished windows are kept{self._by_hand}") from None
-        finally:
-            self._drop()
+        self._drop()
+        if self._may_send:
+            raise UserError(f"the generator's host could not be told to stop; finished windows are kept{self._by_hand}")
