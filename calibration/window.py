@@ -200,7 +200,10 @@ def _rejected(
         if whole.in_flight > 0:
             return f"{whole.in_flight} packets unaccounted for"
         if settings.link:
-            return f"{-whole.in_flight} packets more than the generator's interface sent: something else sends on the link"
+            return (
+                f"{-whole.in_flight} packets more than the generator's interface sent: something else sends on the link, "
+                "or another interface lost packets in the backlog, which counts for the whole machine"
+            )
         return f"{-whole.in_flight} packets too many lost: another interface lost packets in the backlog, which counts for the whole machine"
     for share, limit, who in (
         (foreign, limits.foreign_share, "other processes took"),

@@ -61,6 +61,7 @@ def _why_no_link() -> str | None:
             capture_output=True,
             text=True,
             check=False,
+            env={**os.environ, "PREPARE": ":", "PYTHON": sys.executable},
         )
     except OSError as error:
         return str(error)
@@ -97,6 +98,7 @@ class Hosts:
                 "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
                 "SSH_LOG": str(self.log),
                 "PREPARE": prepare,
+                "PYTHON": sys.executable,
                 **environment,
             },
             stdout=subprocess.PIPE,
