@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -321,10 +322,11 @@ def settings() -> Generator:
 
 
 def test_pktgen_is_told_rate_size_flows_and_an_end(settings: Generator) -> None:
-    lines = Pktgen(settings).begin(Demand(kpps=500, frame_bytes=64, flows=16, seconds=10)).replace(" || exit 3", "").splitlines()
-    first = [line.removeprefix("echo ").split(" > ") for line in lines if "eth2@0" in line]
-    assert first[0] == ["'add_device eth2@0'", "/proc/net/pktgen/kpktgend_0"]
-    told = dict(words.strip("'").split(" ", 1) for words, _ in first[1:])
+    lines = Pktgen(settings).begin(Demand(kpps=500, frame_bytes=64, flows=16, seconds=10)).splitlines()
+    first = [shlex.split(line) for line in lines if "eth2@0" in line]
+    assert first[0] == ["put", "kpktgend_0", "add_device eth2@0"]
+    assert all(words[:2] == ["put", "eth2@0"] for words in first[1:])
+    told = dict(words[2].split(" ", 1) for words in first[1:])
     assert told["delay"] == "4000"  # half of 500 kpps
     assert told["count"] == "2500000"  # 10 s at most, even if nobody stops it
     assert told["pkt_size"] == "60"  # without the FCS
@@ -369,7 +371,7 @@ def fake_pktgen_again(folder: Path) -> list[str]:
 
 def test_a_refused_line_of_pktgen_is_told(settings: Generator, tmp_path: Path) -> None:
     host = OtherHost(fake_pktgen_again(tmp_path / "missing"))
-    with pytest.raises(GeneratorError, match=r"refused what it was asked \(exit status 3\): .*(nonexistent|No such file)"):
+    with pytest.raises(GeneratorError, match=r"refused what it was asked \(exit status 3\): pktgen refuses: reset"):
         host.run(program(settings).begin(Demand(10, 64, 1, 1)))
     assert host.run("echo still there") == "still there"
     host.close()
@@ -477,6 +479,6 @@ def test_the_plan_of_a_link_asks_nobody_and_prints_what_would_be_told(capsys: py
         assert main(["capture", "plan", "link/ten-gigabit"]) == 0
         text = capsys.readouterr().out
         assert "pktgen on the other host, to eth2" in text
-        assert "echo 'dst_mac 02:00:00:00:00:fe' > /proc/net/pktgen/eth2@0" in text
-        assert text.count("echo reset > /proc/net/pktgen/pgctrl") == 2
+        assert "put eth2@0 'dst_mac 02:00:00:00:00:fe'" in text
+        assert text.count("echo reset > /proc/net/pktgen/pgctrl") == 1
     assert load_campaign("link/ten-gigabit").whole_seconds < 10 * 60

@@ -33,6 +33,10 @@ class Demand:
     seconds: float
 
 
+_PUT = f'put() {{ echo "$2" > {PKTGEN}/$1 || {{ echo "pktgen refuses: $2" >&2; exit 3; }}; }}'
+"""One line for one of pktgen's files; to be called in a shell of its own, which ends with the first refusal."""
+
+
 class Pktgen:
     """The kernel's packet generator (net/core/pktgen.c), a kernel thread per CPU; thread and queue n send what is added as INTERFACE@n."""
 
@@ -80,8 +84,8 @@ class Pktgen:
                 *self._settings.options,
             ]
             writes += [(device, line) for line in lines]
-        set_up = "\n".join(f"echo {shlex.quote(words)} > {PKTGEN}/{file} || exit 3" for file, words in writes)
-        return f"({set_up}\n) && {{ sh -c 'echo start > {PKTGEN}/pgctrl' & generator=$!; }}"
+        set_up = "\n".join(f"  put {file} {shlex.quote(words)}" for file, words in writes)
+        return f"{_PUT}\n(\n{set_up}\n) && {{ sh -c 'echo start > {PKTGEN}/pgctrl' & generator=$!; }}"
 
 
 class Command:
