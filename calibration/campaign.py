@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from calibration.link.settings import Link
 from simnet.documents import Document, parse, read
 from simnet.errors import NotFoundError, UserError, nearest
 from simnet.scenario.loading import SUFFIXES, explain
@@ -23,13 +24,18 @@ SOFTIRQ = {
     "inline": "received packets are worked on in the sender's softirq, on its CPU",
     "rps": "NAPI on the sender's CPU, the stack in a softirq on softirq_cpu (rps_cpus of the lab's interface)",
     "threaded": "NAPI in a kernel thread on softirq_cpu (threaded of the lab's interface, sched_setaffinity of its thread)",
+    "irq": "in the softirq of the CPU that the NIC interrupts, softirq_cpu (on a link; simnet capture check --apply puts it there)",
 }
 SETUP_S, LINK_UP_S, BOOT_S, PROGRAM_S = 0.6, 1.0, 5.0, 2.5
 """What a window takes besides its own time: wiring, processes, reference benchmarks, draining; until a bridge forwards; until a guest is up; until a program is
 ready, and has read everything."""
+REMOTE_S = 1.0
+"""What a generator on another host takes to start, to answer and to stop."""
 
 Count = Annotated[int, Field(ge=1)]
 Kpps = Annotated[float, Field(gt=0, le=20_000)]
+LAB_ONLY = frozenset({"tap_reader", "guest", "xdp_count", "af_xdp"})
+"""Methods that need a wiring of the lab's, or (XDP) make a NIC's driver set up its rings anew at every window."""
 Method = Literal["recv", "recvmmsg", "tpacket_v3", "libpcap", "af_xdp", "tap_reader", "guest", "xdp_count", "tc_count", "program"]
 BEFORE_RPS = ("xdp_count", "af_xdp")
 """Methods that take frames out of the driver's poll."""
@@ -42,7 +48,7 @@ class _Section(BaseModel):
 class Placement(_Section):
     """Which CPU does what."""
 
-    softirq: Literal["inline", "rps", "threaded"] = "inline"
+    softirq: Literal["inline", "rps", "threaded", "irq"] = "inline"
     load_cpu: Annotated[int, Field(ge=0)] = 0
     softirq_cpu: Annotated[int, Field(ge=0)] | None = None
     reader_cpu: Annotated[int, Field(ge=0)] = 1
@@ -50,18 +56,30 @@ class Placement(_Section):
     @model_validator(mode="after")
     def _cpu_of_the_softirq(self) -> Self:
         if (self.softirq == "inline") != (self.softirq_cpu is None):
-            raise ValueError("softirq_cpu: needed with softirq rps or threaded, and only then")
+            raise ValueError("softirq_cpu: needed with softirq rps or threaded (irq on a link), and only then")
+        if self.softirq == "irq" and "load_cpu" in self.model_fields_set:
+            raise ValueError("load_cpu: on a link the generator is on the other host")
         return self
 
     @property
     def cpus(self) -> tuple[int, ...]:
         """All CPUs it uses."""
-        return tuple(sorted({self.load_cpu, self.reader_cpu, *(() if self.softirq_cpu is None else (self.softirq_cpu,))}))
+        return tuple(sorted({self.busy_cpu, self.reader_cpu, *(() if self.softirq_cpu is None else (self.softirq_cpu,))}))
+
+    @property
+    def busy_cpu(self) -> int:
+        """The CPU where packets come from: the generator's, or on a link the one that the NIC interrupts."""
+        return self.softirq_cpu if self.softirq == "irq" and self.softirq_cpu is not None else self.load_cpu
+
+    @property
+    def cpus_of_irq(self) -> tuple[int, ...]:
+        """The CPU that the NIC must interrupt, on a link."""
+        return (self.softirq_cpu,) if self.softirq == "irq" and self.softirq_cpu is not None else ()
 
     @property
     def softirq_runs_on(self) -> int | None:
         """The CPU whose NET_RX softirqs bring packets to the reader; None if a NAPI thread does."""
-        return {"inline": self.load_cpu, "rps": self.softirq_cpu, "threaded": None}[self.softirq]
+        return {"inline": self.load_cpu, "rps": self.softirq_cpu, "irq": self.softirq_cpu, "threaded": None}[self.softirq]
 
     @property
     def load_is_alone(self) -> bool:
@@ -91,6 +109,7 @@ class CampaignFile(_Section):
 
     name: str
     title: str = ""
+    link: Link | None = None
     generator: Literal["auto", "xdp", "sendmmsg"] = "auto"
     offered_kpps: Annotated[list[Kpps], Field(min_length=1)]
     frame_bytes: Annotated[list[Annotated[int, Field(ge=64, le=1518)]], Field(min_length=1)] = [64]
@@ -116,6 +135,7 @@ class CampaignFile(_Section):
                 if placement.softirq == "rps":
                     raise ValueError(f"methods: {method} takes frames before RPS, so it does not go with placement {name}")
         self._check_program()
+        self._that_fit_the_link()
         for field in ("offered_kpps", "frame_bytes", "flows", "methods"):
             levels = getattr(self, field)
             if len(set(levels)) < len(levels):
@@ -134,6 +154,25 @@ class CampaignFile(_Section):
                 re.compile(getattr(self, field) or "")
             except re.error as error:
                 raise ValueError(f"{field}: not a regular expression: {error}") from None
+
+    def _that_fit_the_link(self) -> None:
+        """A link has placements of its own, and the lab has the others."""
+        for name, placement in self.placements.items():
+            if (self.link is None) == (placement.softirq == "irq"):
+                allowed = (
+                    "inline, rps or threaded; irq needs a link" if self.link is None else "irq, because nothing is moved on a link"
+                )
+                raise ValueError(f"placements: {name} has softirq {placement.softirq}; allowed here: {allowed}")
+        if self.link is None:
+            return
+        if len({placement.softirq_cpu for placement in self.placements.values()}) > 1:
+            raise ValueError(
+                "placements: on a link all have the same softirq_cpu, because the campaign does not move the NIC's interrupts"
+            )
+        if lab_only := sorted({*self.methods} & LAB_ONLY):
+            raise ValueError(f"methods: {lab_only[0]} is for the lab only")
+        if "generator" in self.model_fields_set:
+            raise ValueError("generator: the lab's; on a link it is link.generator")
 
 
 @dataclass(frozen=True)
@@ -206,6 +245,7 @@ class Campaign:
             + (LINK_UP_S if point.method in ("tap_reader", "guest") else 0.0)
             + (BOOT_S if point.method == "guest" else 0.0)
             + (PROGRAM_S if point.method == "program" else 0.0)
+            + (REMOTE_S if self.content.link is not None else 0.0)
         )
 
     @property
@@ -214,8 +254,16 @@ class Campaign:
         return self.content.repeats * math.fsum(map(self.seconds, self.points))
 
     def as_json(self) -> dict[str, Any]:
-        """The campaign in full, as it stands in a record."""
+        """The campaign in full."""
         return self.content.model_dump(mode="json")
+
+    def for_record(self) -> dict[str, Any]:
+        """The campaign as it stands in a record: how the other host is reached, its addresses and its command are left out."""
+        content = self.as_json()
+        if self.content.link is not None:
+            for private in ("ssh", "reach", "destination", "command"):
+                del content["link"]["generator"][private]
+        return content
 
 
 def _built_in() -> dict[str, Any]:

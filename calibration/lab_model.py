@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import simnet
+from simnet.errors import UserError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -86,8 +87,16 @@ def _settings(
 
 
 def observations(record: Record) -> list[Observation]:
-    """What a record says about placements and methods that the model has; rejected windows do not count."""
+    """What a record says about placements and methods that the model has; rejected windows do not count.
+
+    Raises
+    ------
+    UserError
+        If it is a record of a real link.
+    """
     campaign, found = record.about["campaign"], []
+    if campaign.get("link"):
+        raise UserError("a record of a link cannot be fitted yet: only the lab's wiring has a model that costs are fitted with")
     good = record.good
     good = good[good["method"].isin(list(METHODS))]
     for _, windows in good.groupby(["method", "placement", "frame_bytes", "target_kpps"]):

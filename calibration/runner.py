@@ -7,7 +7,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,10 @@ from calibration.collect.foreign_load import wait_until_quiet
 from calibration.collect.reference import Reference
 from calibration.journal import Journal
 from calibration.lab import guest_image
+from calibration.link.other_host import GeneratorError
+from calibration.link.programs import script_of
+from calibration.link.safety import problems_here
+from calibration.link.session import LinkSession
 from calibration.load.generators import choose
 from calibration.record import ABOUT, write_record
 from calibration.window import Row, measure
@@ -33,6 +37,13 @@ CHANGES = (
     "a program that the campaign names runs as it is, with this command's rights: its network is the lab's, but files that it writes stay",
     "for a guest, its kernel and busybox are fetched as Debian packages into simnet's cache folder, once; nothing is installed",
     "nothing outside them: no interface, interrupt, sysctl or file of the host but --out; so there is nothing to restore",
+)
+
+LINK_CHANGES = (
+    "on this host nothing is set: the port takes all frames while a window lasts, and processes are pinned to the CPUs of the placement",
+    "on the generator's host the generator is told to send by link.generator.interface, and is stopped and reset at the end",
+    "however this command ends: the shell over there then ends the generator, and if that is lost too, the generator ends by itself",
+    "first both hosts are asked whether the interface carries a default route, or ssh; if so, nothing is sent at all",
 )
 
 Progress = Callable[[str, float], None]
@@ -55,6 +66,9 @@ def check(campaign: Campaign) -> list[str]:
     except ImportError:
         problems.append("pyroute2 is missing: pip install 'simnet-rx[capture]'")
     problems += _missing(campaign)
+    if campaign.content.link is not None:
+        cpus = [cpu for placement in campaign.content.placements.values() for cpu in placement.cpus_of_irq]
+        problems += problems_here(campaign.content.link.interface, cpus)
     if "guest" in methods:
         problems += guest_image.missing()
     return problems
@@ -89,9 +103,10 @@ def plan(campaign: Campaign) -> dict[str, Any]:
             for block in campaign.blocks()
             for planned in block
         ],
-        "changes": CHANGES,
+        "changes": CHANGES if campaign.content.link is None else LINK_CHANGES,
         "softirq": {name: text for name, text in SOFTIRQ.items() if name in used},
         "problems": check(campaign),
+        **({} if campaign.content.link is None else {"script": script_of(campaign.content.link.generator, campaign.points[0])}),
     }
 
 
@@ -129,22 +144,33 @@ def run(campaign: Campaign, out: Path, resume: bool = False, note: str = "", pro
     if problems := check(campaign):
         raise UserError("; ".join(problems))
     guest = guest_image.describe() if "guest" in campaign.content.methods else None
-    with closing(Journal(out, campaign.as_json(), facts(), resume)) as journal:
+    with ExitStack() as stack:
+        link = None if campaign.content.link is None else stack.enter_context(closing(LinkSession(campaign.content.link)))
+        journal = stack.enter_context(closing(Journal(out, campaign.as_json(), facts(), resume)))
+        ends: dict[str, Any] = {}
         try:
-            generator, reason = choose(campaign.content.generator, campaign.cpus[0])
-            _windows(campaign, journal, generator, progress)
+            if link is None:
+                generator, reason = choose(campaign.content.generator, campaign.cpus[0])
+            else:
+                generator, reason, ends = link.name, "asked for", link.facts()
+            _windows(campaign, journal, generator, progress, link)
         except OSError as error:
-            raise UserError(f"the lab cannot be used here: {error.strerror}; finished windows are kept") from None
-        conditions = {"generator": generator, "generator_because": reason, "guest": guest, "note": note}
+            what = "the lab" if link is None else "the port"
+            raise UserError(f"{what} cannot be used here: {error.strerror}; finished windows are kept") from None
+        conditions: dict[str, Any] = {"generator": generator, "generator_because": reason, "guest": guest, "note": note}
+        if ends:
+            conditions["link"] = ends
         first = min(row["started_s"] for row in journal.rows)
         started = datetime.datetime.fromtimestamp(first, datetime.UTC).strftime("%Y-%m-%dT%H:%MZ")
         rows = [{**row, "started_s": row["started_s"] - first} for row in journal.rows]
-        about = write_record(out, rows, facts(), campaign.as_json(), conditions, started)
+        about = write_record(out, rows, facts(), campaign.for_record(), conditions, started)
         journal.remove()
     return Done(about, rows)
 
 
-def _windows(campaign: Campaign, journal: Journal, generator: str, progress: Progress | None) -> None:
+def _windows(
+    campaign: Campaign, journal: Journal, generator: str, progress: Progress | None, link: LinkSession | None = None
+) -> None:
     """Measure what is not in the journal yet: block after block, and at the end of a block what was rejected once more."""
     done_s, whole_s, done = 0.0, campaign.whole_seconds, 0
     retries = campaign.content.reject.retries
@@ -155,7 +181,7 @@ def _windows(campaign: Campaign, journal: Journal, generator: str, progress: Pro
                 for planned in block:
                     known = [row for row in journal.rows if row["window"] == planned.key]
                     if len(known) <= attempt and (attempt == 0 or known[-1]["rejected"] is not None):
-                        journal.add(_measured(campaign, planned, attempt, len(journal.rows), generator, references))
+                        journal.add(_measured(campaign, planned, attempt, len(journal.rows), generator, references, link))
                     if attempt == 0:
                         done, done_s = done + 1, done_s + campaign.seconds(planned.point)
                     if progress is not None:
@@ -172,27 +198,34 @@ def _measured(
     order: int,
     generator: str,
     references: dict[tuple[int, int], Reference],
+    link: LinkSession | None,
 ) -> Row:
     """One row of the record."""
     point = planned.point
-    cpus = (point.placement.reader_cpu, point.placement.load_cpu)
+    cpus = (point.placement.reader_cpu, point.placement.busy_cpu)
     if cpus not in references:
         references[cpus] = Reference(*cpus)
     if attempt:
         reject = campaign.content.reject
         wait_until_quiet(point.placement.cpus, {os.getpid(), references[cpus].pid}, reject.foreign_share, reject.wait_seconds)
+    started_s = time.time()
+    try:
+        row = measure(point, campaign.content, generator, references[cpus], None if link is None else link.wire)
+    except GeneratorError as error:
+        assert link is not None
+        row = link.failed(error)
     return {
         "window": planned.key,
         "order": order,
         "attempt": attempt,
         "repeat": planned.repeat,
-        "started_s": time.time(),
+        "started_s": started_s,
         "method": point.method,
         "placement": point.placement_name,
         "frame_bytes": point.frame_bytes,
         "flows": point.flows,
         "target_kpps": point.offered_kpps,
-        **measure(point, campaign.content, generator, references[cpus]),
+        **row,
     }
 
 

@@ -10,6 +10,13 @@ def _minutes(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.1f} minutes"
 
 
+def _generator(campaign: Mapping[str, Any]) -> str:
+    link = campaign["link"]
+    return (
+        str(campaign["generator"]) if link is None else f"{link['generator']['program']} on the other host, to {link['interface']}"
+    )
+
+
 def plan_text(plan: Mapping[str, Any]) -> str:
     """A plan (see `calibration.runner.plan`)."""
     campaign, window = plan["campaign"], plan["campaign"]["window"]
@@ -21,7 +28,7 @@ def plan_text(plan: Mapping[str, Any]) -> str:
         f"at most {_minutes(most)} if windows are disturbed and repeated",
         "",
         "what is measured, every combination once a block, in an order drawn from the seed",
-        f"  load         {', '.join(f'{kpps:g}' for kpps in campaign['offered_kpps'])} kpps ({campaign['generator']})",
+        f"  load         {', '.join(f'{kpps:g}' for kpps in campaign['offered_kpps'])} kpps ({_generator(campaign)})",
         f"  frames       {', '.join(map(str, campaign['frame_bytes']))} bytes, flows {', '.join(map(str, campaign['flows']))}",
         f"  methods      {', '.join(campaign['methods'])}",
     ]
@@ -29,14 +36,19 @@ def plan_text(plan: Mapping[str, Any]) -> str:
         lines.append(f"  program      {' '.join(campaign['program'])}")
     for name, placement in campaign["placements"].items():
         cpu = "" if placement["softirq_cpu"] is None else f" on CPU {placement['softirq_cpu']}"
-        lines.append(
-            f"  {name:<13}generator on CPU {placement['load_cpu']}, softirq {placement['softirq']}{cpu}, reader on CPU {placement['reader_cpu']}"
-        )
+        load = "" if campaign["link"] else f"generator on CPU {placement['load_cpu']}, "
+        lines.append(f"  {name:<13}{load}softirq {placement['softirq']}{cpu}, reader on CPU {placement['reader_cpu']}")
     lines += ["", *(f"  softirq {name}: {text}" for name, text in plan["softirq"].items())]
     lines += ["", "the first block"]
     first = [window for window in plan["order"] if window["repeat"] == 0]
     lines += [f"  {window['window']:<8}{window['point']}" for window in first]
     lines += ["", "what is changed", *(f"  {text}" for text in plan["changes"])]
+    if "script" in plan:
+        lines += [
+            "",
+            "what the generator's host is told for the first window",
+            *(f"  {line}" for line in plan["script"].splitlines()),
+        ]
     if plan["problems"]:
         lines += ["", "cannot be run here", *(f"  {text}" for text in plan["problems"])]
     return "\n".join(lines)

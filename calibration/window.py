@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Callable
 from contextlib import ExitStack, closing
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 from calibration.campaign import CampaignFile, Placement, Point
 from calibration.capture import methods
+from calibration.capture.methods import Backend
 from calibration.capture.program import Program
 from calibration.collect import driver
 from calibration.collect.counters import PLACES, Counters, Sample, processor_counts, thread_times
@@ -19,6 +21,7 @@ from calibration.collect.reference import Reference
 from calibration.collect.tracepoints import watch_polls
 from calibration.lab.topology import Lab
 from calibration.load.generators import GENERATORS
+from calibration.workers import Worker
 
 _QUIET_S, _LONGEST_DRAIN_S = 0.2, 3.0
 
@@ -26,7 +29,58 @@ Row = dict[str, Any]
 """A window as a line of a record; the columns are those of `calibration.record.COLUMNS`."""
 
 
-def measure(point: Point, settings: CampaignFile, generator: str, reference: Reference) -> Row:
+class Load(Protocol):
+    """What offers packets and counts them; `worker` is its process, if it has one on this host."""
+
+    @property
+    def worker(self) -> Worker | None: ...
+
+    def start(self, kpps: float) -> None: ...
+    def stop(self) -> None: ...
+
+
+class Counting(Protocol):
+    """What counts packets at every place of a wiring at once."""
+
+    def sample(self) -> Sample: ...
+
+
+@dataclass(frozen=True)
+class Wired:
+    """What a window is measured on.
+
+    `after` gives columns that are known only when everything has been counted; `quiet_s` is how long counters may lag behind.
+    """
+
+    lab: Lab
+    backend: Backend
+    load: Load
+    counters: Counting
+    after: Callable[[], Row] = dict
+    quiet_s: float = _QUIET_S
+
+
+Wire = Callable[[ExitStack, Point, CampaignFile], Wired]
+"""Wires a place to measure a point on, to be taken down by the stack."""
+
+
+def lab_wire(generator: str) -> Wire:
+    """The lab of namespaces, with a generator of that name."""
+
+    def wire(stack: ExitStack, point: Point, settings: CampaignFile) -> Wired:
+        placement = point.placement
+        lab = stack.enter_context(closing(Lab(methods.METHODS[point.method].needs_tap)))
+        lab.place(placement.softirq, placement.softirq_cpu)
+        backend = methods.start(point.method, lab, placement.reader_cpu, settings)
+        stack.callback(backend.close)
+        load = GENERATORS[generator](lab.sender, lab.load_index, placement.load_cpu, point.frame_bytes, point.flows)
+        stack.callback(load.close)
+        return Wired(lab, backend, load, stack.enter_context(closing(Counters(lab, backend, load))))
+
+    return wire
+
+
+def measure(point: Point, settings: CampaignFile, generator: str, reference: Reference, wire: Wire | None = None) -> Row:
     """Measure one window.
 
     A program that says only at its end what it has captured is looked at from the first packet to the last: without a warm-up, and without a trace of polls.
@@ -41,6 +95,8 @@ def measure(point: Point, settings: CampaignFile, generator: str, reference: Ref
         Name of the generator.
     reference
         The benchmarks of this host, run before the lab is wired.
+    wire
+        What wires it; the lab of namespaces if None.
 
     Returns
     -------
@@ -55,15 +111,10 @@ def measure(point: Point, settings: CampaignFile, generator: str, reference: Ref
     row: Row = dict(reference.measure())
     placement, window = point.placement, settings.window
     with ExitStack() as stack:
-        lab = stack.enter_context(closing(Lab(methods.METHODS[point.method].needs_tap)))
-        lab.place(placement.softirq, placement.softirq_cpu)
-        backend = methods.start(point.method, lab, placement.reader_cpu, settings)
-        stack.callback(backend.close)
+        wired = (wire or lab_wire(generator))(stack, point, settings)
+        lab, backend, load, counters = wired.lab, wired.backend, wired.load, wired.counters
+        threads = {} if load.worker is None else {"load": load.worker.pid}
         program = backend if isinstance(backend, Program) and backend.counts_when_stopped else None
-        load = GENERATORS[generator](lab.sender, lab.load_index, placement.load_cpu, point.frame_bytes, point.flows)
-        stack.callback(load.close)
-        counters = stack.enter_context(closing(Counters(lab, backend, load)))
-        threads = {"load": load.worker.pid}
         if backend.worker is not None:
             threads["reader"] = backend.worker.pid
         if lab.napi_thread is not None:
@@ -90,12 +141,14 @@ def measure(point: Point, settings: CampaignFile, generator: str, reference: Ref
         if program is None:
             row |= _polls(placement, lab.interface, window.poll_trace_seconds)
         load.stop()
-        whole = _drained(counters)
-        running = load.worker.alive and (backend.worker is None or backend.worker.alive)
+        strays = settings.link.stray_packets if settings.link else 0
+        whole = _drained(counters, wired.quiet_s, strays)
+        running = all(worker is None or worker.alive for worker in (load.worker, backend.worker))
         if program is not None and running:
             program.stop()
             whole = counters.sample()
             last = replace(whole, at_ns=last.at_ns, took_ns=last.took_ns)
+        row |= wired.after()
 
     seconds = (last.at_ns - first.at_ns) / 1e9
     row |= _packets(first, last, whole)
@@ -111,7 +164,7 @@ def measure(point: Point, settings: CampaignFile, generator: str, reference: Ref
         "foreign_share": foreign,
         "steal_share": stolen,
     }
-    kept_waiting = row["load_waited_s"] / seconds if placement.load_is_alone else 0.0
+    kept_waiting = row["load_waited_s"] / seconds if placement.load_is_alone and load.worker is not None else 0.0
     row["rejected"] = _rejected(settings, foreign, stolen, kept_waiting, whole, running)
     return row
 
@@ -133,7 +186,7 @@ def _packets(first: Sample, last: Sample, whole: Sample) -> Row:
     }
 
 
-def _drained(counters: Counters) -> Sample:
+def _drained(counters: Counting, quiet_s: float, strays: int) -> Sample:
     """Counts when nothing moves any more."""
     limit = time.monotonic() + _LONGEST_DRAIN_S
     last = counters.sample()
@@ -141,7 +194,7 @@ def _drained(counters: Counters) -> Sample:
         time.sleep(_QUIET_S / 4 if last.in_flight else _QUIET_S / 8)
         sample = counters.sample()
         still = (sample.offered, sample.captured, sample.dropped) == (last.offered, last.captured, last.dropped)
-        if still and (not sample.in_flight or sample.at_ns - last.at_ns > _QUIET_S * 1e9):
+        if still and (abs(sample.in_flight) <= strays or sample.at_ns - last.at_ns > quiet_s * 1e9):
             return sample
         if not still:
             last = sample
@@ -171,9 +224,14 @@ def _rejected(
     limits = settings.reject
     if not running:
         return "a process of the lab ended"
-    if whole.in_flight > 0:
-        return f"{whole.in_flight} packets unaccounted for"
-    if whole.in_flight < 0:
+    if abs(whole.in_flight) > (settings.link.stray_packets if settings.link else 0):
+        if whole.in_flight > 0:
+            return f"{whole.in_flight} packets unaccounted for"
+        if settings.link:
+            return (
+                f"{-whole.in_flight} packets more than the generator's interface sent: something else sends on the link, "
+                "or another interface lost packets in the backlog, which counts for the whole machine"
+            )
         return f"{-whole.in_flight} packets too many lost: another interface lost packets in the backlog, which counts for the whole machine"
     for share, limit, who in (
         (foreign, limits.foreign_share, "other processes took"),

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from test_lab import FIRST, SECOND, needs_lab
 
 from calibration.record import read_record
 from simnet.cli import main
-from test_lab import FIRST, SECOND, needs_lab
 
 if TYPE_CHECKING:
     import pandas as pd

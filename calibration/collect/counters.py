@@ -22,6 +22,8 @@ PLACES = {
     "xsk_ring": "getsockopt XDP_STATISTICS, rx_dropped and rx_ring_full",
     "program": "what the program says it lost, or PACKET_STATISTICS tp_drops of its packet sockets",
     "tap_queue": "ip -s link show (tap), TX dropped",
+    "nic_buffer": "ethtool -S of a known driver, otherwise rx_missed_errors (on a link)",
+    "nic_ring": "ethtool -S of a known driver (on a link)",
 }
 """Places of loss by the name that the model gives them, and the counter of each."""
 

@@ -9,7 +9,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Self, TypeVar
 
 from calibration import syscalls
 
@@ -41,6 +41,14 @@ class Namespace:
             raise
         finally:
             os.close(outside)
+
+    @classmethod
+    def here(cls) -> Self:
+        """The namespace that the calling thread is in already, with the sysfs that is mounted at /sys."""
+        namespace = cls.__new__(cls)
+        namespace.descriptor = os.open(_own(), os.O_RDONLY)
+        namespace.sysfs = os.open("/sys", os.O_RDONLY | os.O_DIRECTORY)
+        return namespace
 
     @contextmanager
     def inside(self) -> Iterator[None]:

@@ -241,7 +241,7 @@ def _capture_parser(commands: Commands, output: Options) -> None:
     plan.add_argument("campaign", help="a built-in name such as lab/veth, or a .yaml file")
     output(plan)
 
-    run = actions.add_parser("run", help="measure a campaign in network namespaces and write a record")
+    run = actions.add_parser("run", help="measure a campaign, in network namespaces or on a link, and write a record")
     run.add_argument("campaign", help="a built-in name such as lab/veth, or a .yaml file")
     run.add_argument("--out", metavar="DIR", required=True, help="where the record goes")
     run.add_argument("--resume", action="store_true", help="go on with what an earlier run left in DIR")
