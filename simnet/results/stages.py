@@ -171,8 +171,9 @@ def _pieces(m: Machine, counts: Any, c: int) -> Iterator[tuple[str, Piece]]:
         work.append(_process(m, counts, frames - float(counts["socket_dropped"])))
     if has_guest and m.backend.thread != kernel.NOBODY and m.tasks[m.backend.thread].core == c:
         work.append(_backend(m, counts))
+    slowdown = float(m.vcpus[c].slowdown) if virtual else 1.0
     for pieces in work:
-        yield from ((side, piece) for piece in pieces)
+        yield from ((side, (key, of, ps * slowdown)) for key, of, ps in pieces)
     if virtual:
         yield from (("host", piece) for piece in _exits(m, counts, c))
 
