@@ -14,6 +14,7 @@ from simnet.errors import UserError, nearest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from calibration.record import Record
     from simnet.experiment.replicate import Progress
 
 
@@ -350,7 +351,7 @@ def calibrate_command(options: Namespace) -> int:
     record = read_record(Path(options.record))
     found = observations(record)
     if not found:
-        raise UserError(f"{options.record}: no window that counts is of a method that the model has")
+        return _calibrate_guest(options, record)
     result = fit(found)
     if options.json:
         _print_json(result.as_json())
@@ -358,6 +359,23 @@ def calibrate_command(options: Namespace) -> int:
         print(report_text(result))
     if out is not None:
         write_text(out, parameter_set_yaml(result, out.stem, f"record {record.about['sha256'][:12]}"))
+    return 0
+
+
+def _calibrate_guest(options: Namespace, record: Record) -> int:
+    """Fit what the threads of an emulated guest cost to two loads, and predict the others."""
+    from calibration.guest_fit import fit_guest, guest_report, guest_windows
+
+    windows = guest_windows(record)
+    if not windows:
+        raise UserError(f"{options.record}: no window that counts is of a method that the model has")
+    if options.out:
+        raise UserError("--out: two loads of a guest give no interval, so no parameter set is written; --json has the costs")
+    result = fit_guest(windows)
+    if options.json:
+        _print_json(result.as_json())
+    else:
+        print(guest_report(result))
     return 0
 
 

@@ -96,18 +96,5 @@ GENERATIONS = {
             sched_latency_ms=1.5,
             virtio_weight=64,
         ),
-        Generation(
-            "6.18",
-            "as 6.6; least slice 0.7 ms (kernel/sched/fair.c since 6.15); a task that wakes behind the running one takes its place at once (wakeup_preempt_fair, pick_eevdf): no wake-up granularity",
-            softirq_limit_ms=2.0,
-            net_rx_jiffies=0,
-            net_rx_limit_ms=8.0,
-            queues_wakeups=False,
-            threaded_napi=True,
-            sched_latency_ms=1.4,
-            min_granularity_ms=0.7,
-            wakeup_granularity_ms=0.0,
-            virtio_weight=64,
-        ),
     )
 }
