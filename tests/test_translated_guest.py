@@ -160,7 +160,7 @@ def test_loads_that_were_not_fitted_are_predicted(found: GuestFit) -> None:
 def test_the_loads_to_fit_are_those_that_the_guest_feels_and_bears() -> None:
     windows = [
         GuestWindows(kpps, captured, ratio, 0.0, {})
-        for kpps, captured, ratio in ((5, 5, 1.0), (20, 20, 0.7), (60, 60, 0.2), (120, 90, 0.01))
+        for kpps, captured, ratio in ((5, 5, 1.0), (30, 30, 0.6), (60, 60, 0.2), (120, 90, 0.01))
     ]
     assert informative(windows) == (1, 2)
     with pytest.raises(UserError, match="two loads"):
