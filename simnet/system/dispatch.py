@@ -185,6 +185,10 @@ def resume(m: Machine, c: int, now: int) -> int:
         elif at != c and cost in (BLOCKED, LEAVE_GUEST):
             if cost == BLOCKED:  # the guest's idle loop
                 m.vcpus[at].pending |= 1 << HLT
+                if m.vcpus[at].idle_ps > 0:
+                    m.cores[at].context = IN_SYSTEM
+                    m.cores[c].at = at
+                    return time_taken(m, at, m.vcpus[at].idle_ps)
             account(m.cores[c], now)
             at = c
         elif cost != 0:

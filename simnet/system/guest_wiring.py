@@ -99,13 +99,14 @@ def _wire_functions(m: Machine, guest: Guest, topology: Topology, costing: Costi
 
 
 def _wire_translation(vcpu: Vcpu, costing: Costing) -> None:
-    """A vCPU of TCG: an access to a device is a call into QEMU, HLT a wait in it; the guest's own way into idling and out of it is part of that."""
+    """A vCPU of TCG: an access to a device is a call into QEMU, HLT a wait in it; and the guest stops its tick when it idles."""
     vcpu.translated = 1
     vcpu.slowdown = costing.params["tcg_slowdown"]
     vcpu.exit_ps[:] = 0
     for reason in (ISR_READ, KICK, CLOCK_READ, ICR_WRITE, TIMER_WRITE, EOI):
         vcpu.user_ps[reason] = costing.ps("tcg_access_cycles")
-    vcpu.exit_ps[HLT] = costing.ps("tcg_halt_cycles") + round(vcpu.slowdown * costing.ps("tickless_idle_cycles"))
+    vcpu.exit_ps[HLT] = costing.ps("tcg_halt_cycles")
+    vcpu.idle_ps = costing.ps("tickless_idle_cycles")
 
 
 def _wire_vcpus(m: Machine, scenario: Scenario, guest: Guest, topology: Topology, costing: Costing) -> None:

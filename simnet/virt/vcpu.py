@@ -33,7 +33,7 @@ IN_GUEST_MODE, LEFT, WANTS_MUTEX, IN_QEMU, AFTER_HLT = 0, 1, 2, 3, 4
 class Vcpu(Record):
     """One virtual processor, numbered like its core.
 
-    `virtual_apic`: EOIs stay in the guest (APICv). `translated`: by TCG, in QEMU's own thread; `slowdown`: time that a piece of its work takes, as a multiple of what it takes on a processor. `stamps_exit`: its clock source is an emulated timer, so that a time stamp leaves the guest. `pending`: bits of the exits that the guest's work has caused; `exits` counts them by reason; `exit_ps` and `user_ps` are what each costs in
+    `virtual_apic`: EOIs stay in the guest (APICv). `translated`: by TCG, in QEMU's own thread; `slowdown`: time that a piece of its work takes, as a multiple of what it takes on a processor; `idle_ps`: the way of a tickless guest into its idle loop and out of it, paid before HLT. `stamps_exit`: its clock source is an emulated timer, so that a time stamp leaves the guest. `pending`: bits of the exits that the guest's work has caused; `exits` counts them by reason; `exit_ps` and `user_ps` are what each costs in
     the kernel and in QEMU (0: QEMU is not asked); `halted_ps`: time asleep in HLT, up to `halted_since_ps` if it is.
     """
 
@@ -42,6 +42,7 @@ class Vcpu(Record):
     virtual_apic: int
     translated: int
     slowdown: float
+    idle_ps: int
     stamps_exit: int
     is_halted: int
     halted_since_ps: int
