@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from calibration.guest_fit import (
     predict_guest,
 )
 from calibration.record import Record
+from simnet.cli import main
 from simnet.compiled import interpreted
 from simnet.engine.simulation import Simulation
 from simnet.errors import UserError
@@ -167,7 +169,8 @@ def test_the_loads_to_fit_are_those_that_the_guest_feels_and_bears() -> None:
         informative(windows[:2])
 
 
-def test_a_record_of_a_guest_becomes_a_curve() -> None:
+def record_of(counts: list[tuple[float, int]]) -> Record:
+    """A record whose windows of two seconds have some load (kpps) and guest interrupts."""
     import pandas as pd
 
     rows = [
@@ -182,11 +185,26 @@ def test_a_record_of_a_guest_becomes_a_curve() -> None:
             "guest_interrupts": interrupts,
             "rejected": None,
         }
-        for kpps, interrupts in ((20, 20_000), (20, 24_000), (20, 28_000), (60, 12_000))
+        for kpps, interrupts in counts
     ]
     about = {"host": {"hz": 250}, "campaign": {"placements": {"apart": {"load_cpu": 0, "reader_cpu": 1}}}}
-    low, high = guest_windows(Record(about, pd.DataFrame(rows)))
+    return Record(about, pd.DataFrame(rows))
+
+
+def test_a_record_of_a_guest_becomes_a_curve() -> None:
+    low, high = guest_windows(record_of([(20, 20_000), (20, 24_000), (20, 28_000), (60, 12_000)]))
     assert (low.offered_kpps, low.interrupts, low.spread) == pytest.approx((20.0, 0.6, 0.1))
     assert high.interrupts == pytest.approx(0.1)
     assert low.settings["guest.vcpus"] == [1]
     assert low.settings["host.hz"] == 250
+
+
+def test_the_command_fits_a_record_of_a_guest(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    measured = record_of([(5, 9_900), (40, 47_000), (60, 40_000)])
+    monkeypatch.setattr("calibration.record.read_record", lambda _: measured)
+    assert main(["calibrate", "somewhere", "--json"]) == 0
+    windows = json.loads(capsys.readouterr().out)["windows"]
+    assert [window["fitted"] for window in windows] == [False, True, True]
+    assert windows[0]["model_interrupts_per_packet"] == pytest.approx(1.0, abs=0.02)
+    assert main(["calibrate", "somewhere", "--out", "mine.yaml"]) == 2
+    assert "no interval" in capsys.readouterr().err
