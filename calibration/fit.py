@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,8 +18,7 @@ from scipy.optimize import least_squares
 import simnet
 from calibration.lab_model import Observation, Prediction, predict
 from calibration.lab_model import observations as observations_of
-from calibration.record import read_record
-from simnet.errors import UserError
+from calibration.record import Record
 
 SCHEMA, PRIOR = "simnet-calibration/1", "lab-x86-64"
 GROUPS: dict[str, tuple[str, ...]] = {
@@ -117,6 +115,10 @@ class Fit:
             ],
         }
 
+    def report(self) -> str:
+        """Tables for people."""
+        return report_text(self)
+
     def costs(self) -> dict[str, float]:
         """Fitted quantities by name."""
         return costs_of({parameter.name: parameter.factor for parameter in self.parameters})
@@ -150,19 +152,9 @@ def _residuals(observation: Observation, prediction: Prediction) -> list[float]:
     return found
 
 
-def calibrate(folder: Path) -> Fit:
-    """Fit to the record in a folder.
-
-    Raises
-    ------
-    UserError
-        If it is no record, or has no window of a kind that the model has.
-    """
-    record = read_record(folder)
-    found = observations_of(record)
-    if not found:
-        raise UserError(f"{folder}: no window that counts is of a method that the model has")
-    return replace(fit(found), source=f"record {record.about['sha256'][:12]}")
+def fit_record(record: Record) -> Fit:
+    """Fit to what a record has of the methods that the model has."""
+    return replace(fit(observations_of(record)), source=f"record {record.about['sha256'][:12]}")
 
 
 def fit(observations: Sequence[Observation], workers: int | None = None) -> Fit:

@@ -32,6 +32,7 @@ UNIT_OF_SUFFIX = {
     "entries": "entries",
     "exposed": "share",
     "overlap": "share",
+    "slowdown": "times",
 }
 
 Write = Callable[[str], str]

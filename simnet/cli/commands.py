@@ -337,7 +337,8 @@ def trace_command(options: Namespace) -> int:
 
 def calibrate_command(options: Namespace) -> int:
     """Fit costs to a record; or to all that come with simnet."""
-    from calibration.fit import Fit, calibrate, parameter_set_yaml, report_text
+    from calibration.calibrate import calibrate
+    from calibration.fit import Fit, parameter_set_yaml
     from calibration.residuals import draw_residuals
     from calibration.shipped import shipped_records
     from simnet.files import prepare_file, write_text, write_whole
@@ -351,24 +352,26 @@ def calibrate_command(options: Namespace) -> int:
             raise UserError("simnet calibrate report: --out and --plot go with one record; name one of " + ", ".join(shipped))
         results = {name: calibrate(folder) for name, folder in shipped.items()}
         if options.json:
-            _print_json(
-                {"schema": "simnet-calibrations/1", "records": {name: result.as_json() for name, result in results.items()}}
-            )
+            records = {name: result.as_json() for name, result in results.items()}
+            _print_json({"schema": "simnet-calibrations/1", "records": records})
         else:
-            print("\n\n".join(f"{name}\n{report_text(result)}" for name, result in results.items()))
+            print("\n\n".join(f"{name}\n{result.report()}" for name, result in results.items()))
         return 0
     for file, flag in ((out, "--out"), (plot, "--plot")):
         if file is not None:
             prepare_file(file, flag)
-    result: Fit = calibrate(shipped.get(options.record, Path(options.record)))
+    result = calibrate(shipped.get(options.record, Path(options.record)))
+    if not isinstance(result, Fit) and (out is not None or plot is not None):
+        raise UserError("--out, --plot: two loads of a guest give no interval, so there is no parameter set; --json has the costs")
     if options.json:
         _print_json(result.as_json())
     else:
-        print(report_text(result))
-    if out is not None:
+        print(result.report())
+    if isinstance(result, Fit) and out is not None:
         write_text(out, parameter_set_yaml(result, out.stem))
-    if plot is not None:
-        write_whole(plot, lambda path: draw_residuals(result, path))
+    if isinstance(result, Fit) and plot is not None:
+        fitted = result
+        write_whole(plot, lambda path: draw_residuals(fitted, path))
     return 0
 
 

@@ -35,7 +35,7 @@ class Rules(Record):
 class Generation:
     """A kernel generation: its rules before HZ and the number of CPUs are known. Times in ms.
 
-    `threaded_napi`: NAPI contexts may have threads. The CFS base values are multiplied by 1 + floor(log2(min(CPUs, 8))) (sched_fair.c, get_update_sysctl_factor).
+    `threaded_napi`: NAPI contexts may have threads; `virtio_weight`: frames that virtio_net takes in one poll. The CFS base values are multiplied by 1 + floor(log2(min(CPUs, 8))) (sched_fair.c, get_update_sysctl_factor).
     """
 
     name: str
@@ -51,6 +51,7 @@ class Generation:
     sched_latency_ms: float = 6.0
     min_granularity_ms: float = 0.75
     wakeup_granularity_ms: float = 1.0
+    virtio_weight: int = 128
 
 
 GENERATIONS = {
@@ -82,6 +83,7 @@ GENERATIONS = {
             defers_to_ksoftirqd=True,
             queues_wakeups=False,
             threaded_napi=True,
+            virtio_weight=64,
         ),
         Generation(
             "6.6",
@@ -92,6 +94,7 @@ GENERATIONS = {
             queues_wakeups=False,
             threaded_napi=True,
             sched_latency_ms=1.5,
+            virtio_weight=64,
         ),
     )
 }

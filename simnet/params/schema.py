@@ -21,6 +21,7 @@ REASON = {
     "lines": (0.0, 1e4),
     "entries": (1.0, 1e9),
     "share": (0.0, 1.0),
+    "times": (0.01, 1e4),
 }
 """Units, and the numbers of each that the model can compute with."""
 HOST = {

@@ -35,6 +35,7 @@ TITLES = {
     "task_switches": "task switches",
     "ksoftirqd_switches": "task switches to ksoftirqd",
     "ticks": "timer ticks",
+    "idle_loop": "idle loop, tick off and on",
 }
 SHOWN_SHARE = 0.0005
 SHOWN_ELASTICITY = 0.005

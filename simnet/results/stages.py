@@ -14,7 +14,7 @@ from typing import Any
 from simnet.kernel import core as kernel
 from simnet.kernel.core import IN_IDLE
 from simnet.system.machine import Machine
-from simnet.virt.vcpu import EXIT_REASONS, EXTERNAL, TIMER_WRITE
+from simnet.virt.vcpu import EXIT_REASONS, EXTERNAL, HLT, TIMER_WRITE
 
 TO_TAP, TO_SOCKET, CAPTURED, OVERHEAD = "host", "guest", "captured", "overhead"
 """Legs of the way: up to the tap (on bare metal up to the socket), from there to the guest's socket, what only captured packets pay; and what no packet asked for."""
@@ -36,7 +36,7 @@ HOST_STAGES = (
     *EXITS,
 )
 CAPTURE_STAGES = ("capture", "copy", "process", "poll_calls", "monitor")
-OTHER_STAGES = ("wakeups", "futex", "reschedules", "task_switches", "ksoftirqd_switches", "ticks")
+OTHER_STAGES = ("wakeups", "futex", "reschedules", "task_switches", "ksoftirqd_switches", "ticks", "idle_loop")
 ORDER = [
     *(("host", key) for key in HOST_STAGES),
     *(("guest", key) for key in ("interrupts", "polls", "driver", "net_tx")),
@@ -171,8 +171,11 @@ def _pieces(m: Machine, counts: Any, c: int) -> Iterator[tuple[str, Piece]]:
         work.append(_process(m, counts, frames - float(counts["socket_dropped"])))
     if has_guest and m.backend.thread != kernel.NOBODY and m.tasks[m.backend.thread].core == c:
         work.append(_backend(m, counts))
+    if virtual:
+        work.append(iter((("idle_loop", OVERHEAD, counts["exits"][c, HLT] * m.vcpus[c].idle_ps),)))
+    slowdown = float(m.vcpus[c].slowdown) if virtual else 1.0
     for pieces in work:
-        yield from ((side, piece) for piece in pieces)
+        yield from ((side, (key, of, ps * slowdown)) for key, of, ps in pieces)
     if virtual:
         yield from (("host", piece) for piece in _exits(m, counts, c))
 

@@ -166,19 +166,22 @@ class Host(Section):
 INTERRUPTS = {
     "kvm-83": ("intx",),
     "qemu-kvm-0.12": ("msix", "intx"),
+    "qemu-7.2": ("msix", "intx"),
     "vhost-net": ("msix",),
     "sr-iov": ("msix", "posted"),
 }
 """Kinds of interrupts that each backend has; the first is used if nothing else is said."""
+EVENT_INDEX = ("vhost-net", "qemu-7.2")
+"""Backends that offer VIRTIO_RING_F_EVENT_IDX."""
 
 
 class Guest(Section):
     """A KVM guest that captures in the host's place.
 
     `vcpus`: the CPU of the host that each vCPU is pinned to. `irq_vcpu` takes the interrupts of its NIC; `capture.cpu` is then a vCPU. `backend`: *kvm-83* and
-    *qemu-kvm-0.12* are QEMU in user space behind bridge and tap, *vhost-net* is a kernel worker there, with *sr-iov* the guest drives a virtual function of the NIC.
+    *qemu-kvm-0.12* and *qemu-7.2* are QEMU in user space behind bridge and tap, *vhost-net* is a kernel worker there, with *sr-iov* the guest drives a virtual function of the NIC.
     `interrupts`: INTx, MSI-X, or posted to the guest by the IOMMU. `io_cpus`: the CPU of QEMU's I/O thread or of vhost's worker, or several, of which each boot
-    takes one. `reads`: QEMU reads the tap until it is empty (`drain`), or `one` packet a select(). `clock`: acpi_pm and hpet are read by an exit to QEMU. `vms`: so many
+    takes one. `reads`: QEMU reads the tap until it is empty (`drain`; 7.2: or 50 packets are read), or `one` packet a select(). `accelerator`: the guest's code runs on the processor (`kvm`), or QEMU translates it (`tcg`). `clock`: acpi_pm and hpet are read by an exit to QEMU. `vms`: so many
     guests, each with one vCPU and a virtual function of its own; `vcpus` then pins the vCPU of each.
     """
 
@@ -187,7 +190,8 @@ class Guest(Section):
     io_cpus: Annotated[int | list[int], BeforeValidator(_cpus)] = 3
     kernel: Name | None = None
     hz: Literal[100, 250, 1000] = 1000
-    backend: Literal["kvm-83", "qemu-kvm-0.12", "vhost-net", "sr-iov"] = "kvm-83"
+    backend: Literal["kvm-83", "qemu-kvm-0.12", "qemu-7.2", "vhost-net", "sr-iov"] = "kvm-83"
+    accelerator: Literal["kvm", "tcg"] = "kvm"
     interrupts: Literal["intx", "msix", "posted"] | None = None
     reads: Literal["drain", "one"] = "drain"
     queue_entries: Annotated[Count, Field(ge=32, le=1024)] = 256
@@ -206,7 +210,7 @@ class Guest(Section):
     @property
     def in_user_space(self) -> bool:
         """Does QEMU's I/O thread move the packets?"""
-        return self.backend in ("kvm-83", "qemu-kvm-0.12")
+        return self.backend in ("kvm-83", "qemu-kvm-0.12", "qemu-7.2")
 
     @property
     def mover(self) -> str:
@@ -220,8 +224,8 @@ class Guest(Section):
 
     @property
     def has_event_index(self) -> bool:
-        """Do guest and backend say at which index they want to hear (VIRTIO_RING_F_EVENT_IDX)? vhost of Linux 3.0 and later does."""
-        return self.backend == "vhost-net" if self.event_index is None else self.event_index
+        """Do guest and backend say at which index they want to hear (VIRTIO_RING_F_EVENT_IDX)? vhost of Linux 3.0 and QEMU 0.15 and later do."""
+        return self.backend in EVENT_INDEX if self.event_index is None else self.event_index
 
 
 class Traffic(Section):
@@ -365,10 +369,12 @@ class Scenario(Section):
             raise ValueError("guest.interrupts: the IOMMU posts the interrupts of assigned functions only (guest.backend=sr-iov)")
         if guest.interrupts == "intx" and guest.kind_of_interrupts not in INTERRUPTS[guest.backend]:
             raise ValueError(f"guest.interrupts: {guest.backend} interrupts by MSI-X only")
-        if guest.event_index and guest.backend != "vhost-net":
+        if guest.event_index and guest.backend not in EVENT_INDEX:
             raise ValueError(
                 f"guest.event_index: {guest.backend} does not offer it; vhost-net of Linux 3.0 and QEMU 0.15 are the first that do"
             )
+        if guest.accelerator == "tcg" and guest.backend != "qemu-7.2":
+            raise ValueError(f"guest.accelerator: {guest.backend} is modelled with KVM only; tcg needs guest.backend=qemu-7.2")
         if guest.vms > 1:
             self._check_several(guest)
         if self.capture.method == "pf_ring" and self.capture.transparent_mode == 2:

@@ -48,7 +48,7 @@ from simnet.system.receive import softirq_work
 from simnet.virt.interrupts import take_host_interrupt, take_virtual_interrupt
 from simnet.virt.io_thread import io_thread_step, is_in_system_call
 from simnet.virt.qemu import is_serving_exit, vcpu_step
-from simnet.virt.vcpu import EXTERNAL, HLT, IN_GUEST_MODE, guest_timers_fire, is_leaving
+from simnet.virt.vcpu import EXTERNAL, HLT, IN_GUEST_MODE, guest_timers_fire, is_leaving, time_taken, work_left
 from simnet.virt.vhost import owes_signal, vhost_step
 
 # Kinds of tasks.
@@ -185,11 +185,15 @@ def resume(m: Machine, c: int, now: int) -> int:
         elif at != c and cost in (BLOCKED, LEAVE_GUEST):
             if cost == BLOCKED:  # the guest's idle loop
                 m.vcpus[at].pending |= 1 << HLT
+                if m.vcpus[at].idle_ps > 0:
+                    m.cores[at].context = IN_SYSTEM
+                    m.cores[c].at = at
+                    return time_taken(m, at, m.vcpus[at].idle_ps)
             account(m.cores[c], now)
             at = c
         elif cost != 0:
             m.cores[c].at = at
-            return cost
+            return time_taken(m, at, cost)
 
 
 @jit
@@ -197,7 +201,7 @@ def set_aside(m: Machine, c: int, now: int) -> None:
     """Keep what the interrupted piece of core `c`, or of the guest it runs, has not used."""
     host = m.cores[c]
     core = m.cores[host.at]
-    left = host.end_ps - now
+    left = work_left(m, host.at, host.end_ps - now)
     if core.level == SOFTIRQ:
         core.softirq.left_ps = left
     elif core.level == TASK:
@@ -214,7 +218,8 @@ def is_interrupted(m: Machine, c: int) -> bool:
     may_wait = level != TASK and level != SOFTIRQ
     if host.at == c:
         return not may_wait and m.cpus[c].irr != 0
-    return m.cpus[c].irr != 0 or (m.vcpus[host.at].virtual_apic != 0 and not may_wait and m.cpus[host.at].irr != 0)
+    vcpu = m.vcpus[host.at]
+    return m.cpus[c].irr != 0 or ((vcpu.virtual_apic != 0 or vcpu.translated != 0) and not may_wait and m.cpus[host.at].irr != 0)
 
 
 @jit

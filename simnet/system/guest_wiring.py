@@ -17,16 +17,17 @@ from simnet.system.receive import TO_BRIDGE
 from simnet.system.tasks import add_task
 from simnet.system.topology import Topology, cfs_factor
 from simnet.traffic.frame import QUEUE_FRAMES
-from simnet.virt.vcpu import CLOCK_READ, EOI, EXIT_REASONS, ICR_WRITE, ISR_READ, KICK, TIMER_WRITE
+from simnet.virt.vcpu import CLOCK_READ, EOI, EXIT_REASONS, HLT, ICR_WRITE, ISR_READ, KICK, TIMER_WRITE, Vcpu
 from simnet.virt.virtio_net import VIRTIO, VIRTIO_NAPI
 
 GUEST = 1
 """Number of the guest's kernel rules; 0 are the host's."""
 READY_ENTRIES = 17
-"""64 KiB in mergeable buffers of a page each, and one for the header: what virtio_net_can_receive asks for."""
+"""64 KiB in mergeable buffers of a page each, and one for the header: what virtio_net_can_receive asks for until QEMU 7.2, which asks for room when it has the packet (virtio_net_has_buffers)."""
 CROSSING_LINES = 4
 """Lines of a frame that QEMU has just written and the guest reads first: used entry, descriptor, virtio header, the frame's first line."""
-VIRTIO_WEIGHT = 128
+MOST_READS = {"kvm-83": 1 << 62, "qemu-kvm-0.12": 1 << 62, "qemu-7.2": 50}
+"""Packets that a drain of the tap reads at most before it lets go of the mutex (net/tap.c tap_send; 50 since QEMU 1.7)."""
 EXITING_CLOCKS = ("acpi_pm", "hpet")
 
 
@@ -55,11 +56,11 @@ def _wire_tap(m: Machine, guest: Guest, costing: Costing) -> None:
 def _wire_qemu(m: Machine, guest: Guest, costing: Costing, first_lines_ps: int) -> None:
     backend, qemu = m.backend, m.qemu
     m.mutex.futex_ps = costing.ps("futex_cycles")
-    qemu.drains = int(guest.reads == "drain")
+    qemu.most = MOST_READS[guest.backend] if guest.reads == "drain" else 1
     qemu.select_ps = costing.ps("select_cycles")
     qemu.push_ps = costing.ps("qemu_push_cycles")
     qemu.push_line_ps = costing.ps("copy_line_cycles")
-    backend.least_entries = READY_ENTRIES
+    backend.least_entries = 1 if guest.backend == "qemu-7.2" else READY_ENTRIES
     backend.read_ps = costing.ps("tap_read_cycles") + first_lines_ps
     backend.inject_ps = costing.ps("inject_cycles")
 
@@ -97,11 +98,22 @@ def _wire_functions(m: Machine, guest: Guest, topology: Topology, costing: Costi
             vector.cpu = topology.core(topology.pins[v])
 
 
+def _wire_translation(vcpu: Vcpu, costing: Costing) -> None:
+    """A vCPU of TCG: an access to a device is a call into QEMU, HLT a wait in it; and the guest stops its tick when it idles."""
+    vcpu.translated = 1
+    vcpu.slowdown = costing.params["tcg_slowdown"]
+    vcpu.exit_ps[:] = 0
+    for reason in (ISR_READ, KICK, CLOCK_READ, ICR_WRITE, TIMER_WRITE, EOI):
+        vcpu.user_ps[reason] = costing.ps("tcg_access_cycles")
+    vcpu.exit_ps[HLT] = costing.ps("tcg_halt_cycles")
+    vcpu.idle_ps = costing.ps("tickless_idle_cycles")
+
+
 def _wire_vcpus(m: Machine, scenario: Scenario, guest: Guest, topology: Topology, costing: Costing) -> None:
     fill_rules(m.rules[GUEST], generation_of(scenario, costing.params, guest.kernel), guest.hz, cfs_factor(len(guest.vcpus)))
     m.virtual = len(topology.working)
     in_kernel, apic = costing.ps("exit_cycles"), costing.ps("apic_exit_cycles")
-    m.costs.vm_exit_ps = in_kernel
+    m.costs.vm_exit_ps = in_kernel if guest.accelerator == "kvm" else 0
     in_qemu = max(costing.ps("user_exit_cycles") - in_kernel, 1)
     m.memory.page_walk_ps = costing.cycles(costing.params["nested_page_walk_cycles"])
     for v in topology.working:
@@ -115,15 +127,19 @@ def _wire_vcpus(m: Machine, scenario: Scenario, guest: Guest, topology: Topology
         vcpu.stamps_exit = int(guest.clock in EXITING_CLOCKS)
         for reason in range(len(EXIT_REASONS)):
             vcpu.exit_ps[reason] = apic if reason in (EOI, TIMER_WRITE, ICR_WRITE) else in_kernel
+        vcpu.slowdown = 1.0
+        if guest.accelerator == "tcg":
+            _wire_translation(vcpu, costing)
+            continue
         for reason in (ISR_READ, KICK, CLOCK_READ) if guest.in_user_space else (CLOCK_READ,):  # else the kick is an ioeventfd's
             vcpu.user_ps[reason] = in_qemu
 
 
-def _wire_driver(m: Machine, guest: Guest, topology: Topology, costing: Costing, io_cpu: int) -> None:
+def _wire_driver(m: Machine, scenario: Scenario, guest: Guest, topology: Topology, costing: Costing, io_cpu: int) -> None:
     napi, pin = m.napis[VIRTIO_NAPI], topology.pins[guest.irq_vcpu]
     napi.kind = VIRTIO
     napi.thread = NOBODY
-    napi.weight = VIRTIO_WEIGHT
+    napi.weight = generation_of(scenario, costing.params, guest.kernel).virtio_weight
     napi.returns_work_done = 1
     crossing = _crossing_ps(topology, costing, io_cpu, (pin,))
     own = costing.params["skb_lines"] * costing.line_ps(64.0 * costing.params["skb_lines"] * guest.queue_entries)
@@ -144,4 +160,4 @@ def wire_guest(
     _wire_tap(m, guest, costing)
     _wire_vcpus(m, scenario, guest, topology, costing)
     _wire_backend(m, guest, topology, costing, io_cpu)
-    _wire_driver(m, guest, topology, costing, io_cpu)
+    _wire_driver(m, scenario, guest, topology, costing, io_cpu)

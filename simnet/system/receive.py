@@ -18,7 +18,7 @@ from simnet.kernel.softirq import FINISHED, NET_TX, POLL, SERVE, softirq_step
 from simnet.kernel.tun import dev_queue_xmit, net_tx_step
 from simnet.system.machine import Machine
 from simnet.traffic.frame import Frame, first
-from simnet.virt.vcpu import CLOCK_READ, is_leaving
+from simnet.virt.vcpu import CLOCK_READ, is_leaving, time_taken
 from simnet.virt.virtio_net import VIRTIO, finish_virtio_frame, virtnet_poll_step
 
 TO_TAP, TO_SOCKET, TO_BRIDGE = 0, 1, 2
@@ -112,9 +112,10 @@ def softirq_work(m: Machine, c: int, now: int) -> int:
         if c >= m.physical and cost != FINISHED and is_leaving(m, c):
             return max(cost, 0)
         if cost > 0:
-            if now + cost >= m.agenda.quiet_until_ps or m.agenda.disturbed or m.cpus[c].irr:
+            taken = time_taken(m, c, cost)
+            if now + taken >= m.agenda.quiet_until_ps or m.agenda.disturbed or m.cpus[c].irr:
                 return cost
-            now += cost
+            now += taken
             account(m.cores[c], now)
         elif cost == FINISHED:
             return cost

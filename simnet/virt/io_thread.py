@@ -2,8 +2,8 @@
 
 It waits in select() without the global mutex, takes it, and reads the tap: one read() a packet into a bounce buffer, then the copy into guest memory, the
 used entry, and the decision whether to interrupt. kvm-83 reads until the tap is empty or the guest's ring is not ready, holding the mutex all the
-while; a build that reads once a select() lets go after each packet. The ring is ready when it has room for 64 KiB: 17 free entries with mergeable
-buffers. When it is not, the thread asks the guest to kick and leaves the tap out of its select().
+while; a build that reads once a select() lets go after each packet, and from 1.7 on QEMU lets go after 50 (net/tap.c tap_send). The ring is ready when it has room for
+64 KiB: 17 free entries with mergeable buffers; later QEMU looks when it has the packet, and wants room for that one. When it is not, the thread asks the guest to kick and leaves the tap out of its select().
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def takes_mutex(m: HasQemu, i: int) -> bool:
 def read_or_release(m: HasQemu, task: Task, now: int) -> int:
     """Read the next packet, or let go of the mutex and wait again. Returns the cost."""
     qemu, tun = m.qemu, m.tun
-    if tun.readq.filled == 0 or (qemu.holds and not qemu.drains) or not is_ready(m):
+    if tun.readq.filled == 0 or qemu.holds >= qemu.most or not is_ready(m):
         task.phase = CALL
         return release(m, task.core, now)
     task.phase = IN_READ
@@ -66,7 +66,7 @@ def read_or_release(m: HasQemu, task: Task, now: int) -> int:
 def read_returns(m: HasQemu, task: Task, now: int) -> int:
     """The packet is in the bounce buffer. Returns the cost of waking ksoftirqd, which may take the core on the way back to user space."""
     copy_frame(m.qemu.frame, first(m.tun.readq))
-    m.qemu.holds = 1
+    m.qemu.holds += 1
     task.phase = COPY
     return tun_do_read(m, task.core, now)
 

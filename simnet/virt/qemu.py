@@ -15,6 +15,7 @@ from simnet.traffic.frame import Frame
 from simnet.virt.backend import HasBackend, tell
 from simnet.virt.mutex import release, try_acquire
 from simnet.virt.vcpu import (
+    AFTER_HLT,
     IN_GUEST_MODE,
     IN_QEMU,
     ISR_READ,
@@ -33,10 +34,10 @@ CALL, SELECT, RETURN, READ, IN_READ, COPY, PUSH, INTERRUPT = 0, 1, 2, 3, 4, 5, 6
 
 class Qemu(Record):
     """QEMU's own part of the backend. `push_ps` a packet and `push_line_ps` a cache line from the bounce buffer, where `frame` is, into guest memory; `selects`
-    counts calls; `holds`: the mutex has been held for a packet; `drains`: until the tap is empty.
+    counts calls; `holds`: packets read since the mutex was taken, and `most` of them before it is let go.
     """
 
-    drains: int
+    most: int
     holds: int
     select_ps: int
     push_ps: int
@@ -65,9 +66,17 @@ def vcpu_step(m: HasQemu, i: int, now: int) -> int:
     vcpu = m.vcpus[task.subject]
     if task.phase == IN_GUEST_MODE:
         account_halt(vcpu, now)
+        if vcpu.is_halted and vcpu.translated:
+            task.phase = AFTER_HLT
         vcpu.is_halted = 0
         m.cpus[task.subject].asleep = 0
-        return begin_exit(m, i) if is_leaving(m, task.subject) else ENTER_GUEST
+        if task.phase == IN_GUEST_MODE:
+            return begin_exit(m, i) if is_leaving(m, task.subject) else ENTER_GUEST
+    if task.phase == AFTER_HLT:
+        if not try_acquire(m, i):
+            return BLOCKED
+        task.phase = IN_GUEST_MODE
+        return release(m, task.core, now)
     if task.phase == LEFT:
         if vcpu.user_ps[vcpu.reason] == 0:
             cost = complete_exit(m, i, now)
@@ -78,8 +87,7 @@ def vcpu_step(m: HasQemu, i: int, now: int) -> int:
             return BLOCKED
         task.phase = IN_QEMU
         return vcpu.user_ps[vcpu.reason]
-    task.phase = IN_GUEST_MODE  # IN_QEMU: the device model has answered
-    cost = release(m, task.core, now)
+    cost = release(m, task.core, now) + complete_exit(m, i, now)  # IN_QEMU: the device model has answered
     if vcpu.reason == ISR_READ:
         m.backend.isr = 0
     elif vcpu.reason == KICK:

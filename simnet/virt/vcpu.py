@@ -5,6 +5,10 @@ or an I/O instruction for QEMU. Exits that KVM handles cost kernel time; those t
 global mutex, for which the vCPU may have to sleep. A host interrupt in guest mode is always an exit; the host serves it, softirqs included, before it
 enters the guest again, so host packet work steals from the vCPU on its core. An interrupt for a guest that runs elsewhere kicks it out of
 guest mode with a rescheduling IPI; one for a halted guest wakes its task. No halt polling (3.2 has none), no APIC virtualisation.
+
+Where QEMU translates the guest's code instead (TCG; accel/tcg, softmmu/cpus.c of QEMU 7.2), every piece of the guest's work takes `slowdown` times as long (cpu_exec), an access that QEMU
+emulates is a call in the same thread under the global mutex, an interrupt request is a flag that the translated code looks at (cpu_interrupt), an interrupt of the host is no exit, and a vCPU that is woken
+out of HLT needs the mutex to go on (qemu_wait_io_event).
 """
 
 from __future__ import annotations
@@ -12,30 +16,33 @@ from __future__ import annotations
 from typing import Protocol
 
 from simnet.agenda import FIRST_CPU, NEVER, act_by
-from simnet.compiled import cold_jit
+from simnet.compiled import cold_jit, jit
 from simnet.hardware.cpu import RESCHEDULE_VECTOR, TIMEOUT_VECTOR, TIMER_VECTOR
 from simnet.kernel.core import BLOCKED, IDLE, IN_EXITS, NOBODY, SLEEPING, SOFTIRQ, TASK, HasCores, rules_of
 from simnet.kernel.sched import wake_up
-from simnet.records import Array, Record, many
+from simnet.records import Array, Record, int64, many
 
 # Why a guest is left, in the order in which several causes of one piece of its work are served.
 EXIT_REASONS = ("isr_read", "clock_read", "kick", "icr_write", "timer_write", "eoi", "hlt", "external_interrupt")
 ISR_READ, CLOCK_READ, KICK, ICR_WRITE, TIMER_WRITE, EOI, HLT, EXTERNAL = range(8)
 
-# Phases of the task: in guest mode, leaving it, waiting for QEMU's mutex, in QEMU.
-IN_GUEST_MODE, LEFT, WANTS_MUTEX, IN_QEMU = 0, 1, 2, 3
+# Phases of the task: in guest mode, leaving it, waiting for QEMU's mutex, in QEMU, waiting for the mutex after HLT.
+IN_GUEST_MODE, LEFT, WANTS_MUTEX, IN_QEMU, AFTER_HLT = 0, 1, 2, 3, 4
 
 
 class Vcpu(Record):
     """One virtual processor, numbered like its core.
 
-    `virtual_apic`: EOIs stay in the guest (APICv). `stamps_exit`: its clock source is an emulated timer, so that a time stamp leaves the guest. `pending`: bits of the exits that the guest's work has caused; `exits` counts them by reason; `exit_ps` and `user_ps` are what each costs in
+    `virtual_apic`: EOIs stay in the guest (APICv). `translated`: by TCG, in QEMU's own thread; `slowdown`: time that a piece of its work takes, as a multiple of what it takes on a processor; `idle_ps`: the way of a tickless guest into its idle loop and out of it, paid before HLT. `stamps_exit`: its clock source is an emulated timer, so that a time stamp leaves the guest. `pending`: bits of the exits that the guest's work has caused; `exits` counts them by reason; `exit_ps` and `user_ps` are what each costs in
     the kernel and in QEMU (0: QEMU is not asked); `halted_ps`: time asleep in HLT, up to `halted_since_ps` if it is.
     """
 
     pending: int
     reason: int
     virtual_apic: int
+    translated: int
+    slowdown: float
+    idle_ps: int
     stamps_exit: int
     is_halted: int
     halted_since_ps: int
@@ -51,6 +58,22 @@ class HasVcpus(HasCores, Protocol):
     physical: int
     virtual: int
     vcpus: Array[Vcpu]
+
+
+@jit
+def time_taken(m: HasVcpus, c: int, cost: int) -> int:
+    """Time that a piece of work takes on core `c`: its cost, and on a virtual core that is slower than its host a multiple of it."""
+    if c < m.physical or cost <= 0:
+        return cost
+    return int64(cost * m.vcpus[c].slowdown)
+
+
+@jit
+def work_left(m: HasVcpus, c: int, time: int) -> int:
+    """What is left of a piece of work that would have gone on for `time`: the inverse of `time_taken`."""
+    if c < m.physical:
+        return time
+    return int64(time / m.vcpus[c].slowdown)
 
 
 @cold_jit
@@ -69,7 +92,8 @@ def kick(m: HasVcpus, virtual: int, sender: int, now: int) -> int:
     if task.state == SLEEPING and task.phase == IN_GUEST_MODE:
         return wake_up(m, carrier, sender, now)
     if m.cores[task.core].at == virtual and task.core != sender:
-        m.cpus[task.core].irr |= 1 << RESCHEDULE_VECTOR
+        if not m.vcpus[virtual].translated:
+            m.cpus[task.core].irr |= 1 << RESCHEDULE_VECTOR
         act_by(m.agenda, FIRST_CPU + task.core, now)
     return 0
 
