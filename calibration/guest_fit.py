@@ -41,7 +41,7 @@ TARGET = 0.25
 LIGHT = 0.99
 """Share of the offered packets that is captured where the guest keeps up."""
 MITIGATED = 0.7
-"""Interrupts a packet from which down the guest is under load. Before that each packet has its own, whatever things cost, and what other work of the host holds up for a moment passes for mitigation."""
+"""Interrupts a packet from which down the guest is under load. Before that each packet has its own in the model, whatever things cost; the few that share one on a real host do so because turns are not all alike."""
 BOUND, STEP = np.log(30.0), 0.1
 STARTS = ((0.0, 0.0), (0.0, np.log(4.0)), (np.log(0.5), np.log(2.0)))
 LEAST_INTERRUPTS = 1e-4
