@@ -1,6 +1,6 @@
 """Fit costs to a record, with the simulator as the model, and say what the record cannot tell.
 
-Least squares over logarithms of factors on costs of the prior set, with common random numbers, from several starts. Fitted is only to windows under light load and to those whose reader has a CPU
+Least squares over logarithms of factors on costs of the prior set, with a weak pull towards 1 and common random numbers, from the best of several starts. Fitted is only to windows under light load and to those whose reader has a CPU
 of its own; all others are held back and predicted. Residuals are logarithms of captured rates and differences of busy shares, each over its own uncertainty.
 """
 
@@ -28,6 +28,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "recv call": ("recv_cycles",),
     "read of the tap": ("tap_read_cycles",),
     "wake-up": ("wake_up_cycles",),
+    "telling an idle CPU": ("send_ipi_cycles",),
+    "coming out of idle": ("c1_exit_us", "c3_exit_us", "c6_exit_us"),
     "going to sleep": ("poll_call_cycles", "context_switch_cycles"),
     "interrupt": ("device_interrupt_cycles",),
 }
@@ -38,16 +40,22 @@ SUGGESTIONS = {
     "bridge and tap": "method tap_reader with placement rps under light load, with time in softirqs",
     "recv call": "method recv with a CPU of its own (placement inline)",
     "read of the tap": "method tap_reader with a CPU of its own (placement inline)",
-    "wake-up": "loads of a few kpps with placement inline and with time in softirqs: the softirq wakes the reader for every packet",
+    "wake-up": "placement threaded at loads of a few kpps: the NAPI thread wakes the reader for every packet, on its own CPU",
+    "telling an idle CPU": "loads of a few kpps with placement inline and with time in softirqs: the softirq wakes the reader for every packet",
+    "coming out of idle": "loads of 10 to 100 kpps with placement inline: how many packets a wake-up finds",
     "going to sleep": "loads of a few kpps, where the reader sleeps before every packet",
     "interrupt": "placement rps at a few kpps, with time in hard interrupts (irq tracepoints; not collected yet)",
 }
 BOUND = np.log(20.0)
 LEAST_SPREAD, LEAST_KPPS = 0.02, 0.05
-BUSY_ERROR, BUSY_SHARE = 0.01, 0.05
-"""Uncertainty of a share of a CPU: absolute, or relative if that is more."""
-STARTS, TRIED = (-np.log(2.0), 0.0, np.log(2.0), np.log(4.0)), 2
-"""Starts, and from how many of the best of them a descent is made."""
+BUSY_ERROR, BUSY_SHARE = 0.02, 0.1
+"""Uncertainty of a share of a CPU: absolute, or relative if that is more; a shared machine's speed drifts by more than that."""
+OF_MEDIAN = 0.4
+"""Standard error of the median of five repetitions, as a share of half their range (normal scatter)."""
+STARTS = (-np.log(2.0), 0.0, np.log(2.0), np.log(4.0))
+"""All factors alike; the descent is made from the best."""
+PRIOR_SPREAD = np.log(4.0)
+"""How far a factor may well be from 1: what the record does not say stays near the prior, and factors that only their sum is known of move alike."""
 STEP = 0.2
 """Of the slopes: small steps see the kinks where a reader just stops to sleep, not the slope."""
 UNKNOWN = np.log(1.6)
@@ -144,7 +152,7 @@ def _paid_in(observation: Observation) -> list[str]:
 
 def _residuals(observation: Observation, prediction: Prediction) -> list[float]:
     measured, model = max(observation.captured_kpps, LEAST_KPPS), max(prediction.captured_kpps, LEAST_KPPS)
-    spread = max(observation.spread_kpps / measured, LEAST_SPREAD)
+    spread = max(OF_MEDIAN * observation.spread_kpps / measured, LEAST_SPREAD)
     found = [float(np.log(model / measured)) / spread]
     for share, predicted in ((observation.busy, prediction.busy), (observation.softirq, prediction.softirq)):
         if share is not None:
@@ -181,29 +189,28 @@ def fit(observations: Sequence[Observation], workers: int | None = None) -> Fit:
 
         def residuals(logs: NDArray[np.float64]) -> NDArray[np.float64]:
             pairs = zip(training, model(logs, training), strict=True)
-            return np.array([r for observation, prediction in pairs for r in _residuals(observation, prediction)])
+            return np.array(
+                [*(r for observation, prediction in pairs for r in _residuals(observation, prediction)), *logs / PRIOR_SPREAD]
+            )
 
         def slopes(logs: NDArray[np.float64]) -> NDArray[np.float64]:
             """Differences over steps that a discrete-event model notices."""
             return np.array([(residuals(logs + step) - residuals(logs)) / STEP for step in np.eye(len(logs)) * STEP]).T
 
-        starts = sorted(
-            (np.full(len(GROUPS), start) for start in STARTS), key=lambda logs: float(residuals(logs) @ residuals(logs))
-        )
-        solutions = [
-            least_squares(residuals, start, jac=slopes, bounds=(-BOUND, BOUND), x_scale="jac", xtol=1e-3, ftol=1e-3, max_nfev=12)
-            for start in starts[:TRIED]
-        ]
-        best = min(solutions, key=lambda solution: float(solution.cost))
+        starts = [np.full(len(GROUPS), start) for start in STARTS]
+        start = min(starts, key=lambda logs: float(residuals(logs) @ residuals(logs)))
+        best = least_squares(residuals, start, jac=slopes, bounds=(-BOUND, BOUND), x_scale="jac", xtol=1e-3, ftol=1e-3, max_nfev=12)
         predictions = tuple(model(best.x, observations))
-    parameters, correlation = _judge(best.x, np.asarray(best.jac), float(best.cost), len(best.fun))
-    return Fit(parameters, correlation, tuple(observations), used, predictions, float(best.cost))
+    measured = len(best.fun) - len(GROUPS)
+    cost = float(best.fun[:measured] @ best.fun[:measured]) / 2
+    parameters, correlation = _judge(best.x, np.asarray(best.jac)[:measured], cost, measured)
+    return Fit(parameters, correlation, tuple(observations), used, predictions, cost)
 
 
 def _judge(
     logs: NDArray[np.float64], jacobian: NDArray[np.float64], cost: float, count: int
 ) -> tuple[tuple[Parameter, ...], NDArray[np.float64]]:
-    """Intervals from the Jacobian at the solution, scaled by what the residuals are; and what cannot be told."""
+    """Intervals from the Jacobian at the solution, without the prior, scaled by what the residuals are; and what cannot be told."""
     scale = max(2 * cost / max(count - len(logs), 1), 1.0)
     covariance = scale * np.linalg.pinv(jacobian.T @ jacobian, rcond=1e-10)
     blind = np.linalg.norm(jacobian, axis=0) < 1e-3
@@ -242,7 +249,7 @@ def parameter_set_yaml(found: Fit, name: str) -> str:
             value = prior[quantity]
             lines.append(
                 f"    {quantity}: {{value: {value * parameter.factor:.6g}, low: {value * parameter.low:.6g}, high: {value * parameter.high:.6g}, "
-                f'unit: cycles, kind: calibrated, source: "{found.source}; {parameter.factor:.3g} times the prior, with {parameter.name}"}}'
+                f'unit: {prior.quantity(quantity).unit}, kind: calibrated, source: "{found.source}; {parameter.factor:.3g} times the prior, with {parameter.name}"}}'
             )
     return "\n".join(lines) + "\n"
 

@@ -40,8 +40,6 @@ TARGET = 0.25
 """Largest error of a prediction that passes."""
 LIGHT = 0.99
 """Share of the offered packets that is captured where the guest keeps up."""
-MITIGATED = 0.7
-"""Interrupts a packet from which down the guest is under load. Before that each packet has its own in the model, whatever things cost; the few that share one on a real host do so because turns are not all alike."""
 BOUND, STEP = np.log(30.0), 0.1
 STARTS = ((0.0, 0.0), (0.0, np.log(4.0)), (np.log(0.5), np.log(2.0)))
 LEAST_INTERRUPTS = 1e-4
@@ -165,19 +163,17 @@ def predict_guest(settings: Mapping[str, Any], costs: Mapping[str, float]) -> Gu
 
 
 def informative(windows: Sequence[GuestWindows]) -> tuple[int, int]:
-    """Numbers of the two loads to fit: the least and the greatest of those that it keeps up with and that are felt (`LIGHT`, `MITIGATED`).
+    """Numbers of the two loads to fit: of those that the guest keeps up with (`LIGHT`) the middle one and the greatest.
 
     Raises
     ------
     UserError
-        If there are no two.
+        If it keeps up with fewer than two.
     """
-    found = [i for i, w in enumerate(windows) if w.keeps_up and w.interrupts <= MITIGATED]
+    found = [i for i, w in enumerate(windows) if w.keeps_up]
     if len(found) < 2:
-        raise UserError(
-            f"a guest is fitted to two loads of which it captures {LIGHT:.0%} with at most {MITIGATED:g} interrupts a packet: the record has {len(found)}"
-        )
-    return found[0], found[-1]
+        raise UserError(f"a guest is fitted to two loads of which it captures {LIGHT:.0%}: the record has {len(found)}")
+    return found[(len(found) - 1) // 2], found[-1]
 
 
 def fit_guest(windows: Sequence[GuestWindows], fitted: tuple[int, int] | None = None, workers: int | None = None) -> GuestFit:

@@ -24,6 +24,8 @@ TICKS_HZ = (100, 250, 1000)
 QUICK = {"measure.replications": 2, "measure.precision": 0.05}
 SHORT_S, LONG_S = 0.1, 0.5
 """Simulated time at most: nothing takes turns where all goes well or the reader has a CPU of its own; elsewhere turns are tens of milliseconds."""
+FEW_SLEEPS = 1000.0
+"""Sleeps of the reader a second above which its CPU idles so often that softirqs run from the idle loop, where tracepoints do not see all of them."""
 LIGHT = 0.995
 """Share of the offered packets that a window under light load captures."""
 
@@ -111,14 +113,25 @@ def _median(values: pd.Series) -> float | None:
     return None if np.isnan(middle) else middle
 
 
+def _train_frames(windows: pd.DataFrame) -> int:
+    """Frames that come together: what a poll on the sender's CPU takes at a time, and then hands over."""
+    polls = np.sum([np.asarray(batches) for batches in windows["polls_of"].dropna()], axis=0)
+    if np.ndim(polls) == 0 or polls[1:].sum() == 0:
+        return 1
+    return max(1, round(float((polls * np.arange(len(polls))).sum() / polls[1:].sum())))
+
+
 def _observation(placement: Mapping[str, Any], windows: pd.DataFrame, settings: dict[str, Any]) -> Observation:
     offered = (windows["offered"] / windows["seconds"] / 1000).to_numpy()
     captured = (windows["captured"] / windows["seconds"] / 1000).to_numpy()
     busy = None
     if placement["softirq"] != "rps":
         busy = _median((windows["reader_ran_s"] + windows["napi_ran_s"].fillna(0.0)) / windows["seconds"])
+    unseen = placement["softirq"] == "rps" and float((windows["reader_sleeps"] / windows["seconds"]).median()) > FEW_SLEEPS
     softirq_cpu = placement["load_cpu"] if placement["softirq"] == "inline" else placement["softirq_cpu"]
     method = str(windows["method"].iloc[0])
+    if placement["softirq"] != "threaded":
+        settings = settings | {"traffic.train_frames": _train_frames(windows)}
     return Observation(
         method,
         str(windows["placement"].iloc[0]),
@@ -127,7 +140,7 @@ def _observation(placement: Mapping[str, Any], windows: pd.DataFrame, settings: 
         float(np.median(captured)),
         float(np.ptp(captured)) / 2,
         busy,
-        _median(windows["polls_softirq_s"] / windows["polls_s"]),
+        None if unseen else _median(windows["polls_softirq_s"] / windows["polls_s"]),
         f"lab/{METHODS[method]}{PLACES[placement['softirq']]}",
         settings | {"traffic.offered_kpps": round(float(np.median(offered)), 3)},
     )

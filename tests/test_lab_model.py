@@ -23,8 +23,8 @@ def run(name: str, kpps: float, **costs: float) -> simnet.Result:
 
 
 def softirq_us(name: str, cpu: int, kpps: float) -> float:
-    """Time in softirqs for each packet at a load that nothing loses."""
-    shares = next(core.shares for core in run(name, kpps).cores if core.cpu == cpu)
+    """Time in softirqs for each packet at a load that nothing loses, without what it costs to tell an idle CPU."""
+    shares = next(core.shares for core in run(name, kpps, send_ipi_cycles=0).cores if core.cpu == cpu)
     return (shares["softirq"] + shares["ksoftirqd"]) / kpps * 1000
 
 
@@ -37,9 +37,9 @@ def test_packets_add_up_on_the_way_to_a_tap(name: str, kpps: float) -> None:
 
 
 def test_a_tap_has_room_for_500_packets() -> None:
-    """A reader that never comes back leaves 500 of them, and one in its hands."""
+    """A reader that never comes back leaves 500 of them, the one in its hands among them; another may be on its way."""
     result = run("lab/bridge-tap-inline", 100, tap_read_cycles=1e9)
-    assert result.packets.in_flight == 500 * len(result.replications)
+    assert 500 <= result.packets.in_flight / len(result.replications) <= 501
 
 
 def test_a_backend_beside_softirqs_drowns_and_beside_a_napi_thread_does_not() -> None:

@@ -43,6 +43,7 @@ COSTS = {
     "receive_ps": 6,
     "context_switch_ps": 7,
     "wake_up_ps": 2,
+    "send_ipi_ps": 0,
     "poll_system_call_ps": 4,
     "vm_exit_ps": 8,
 }
@@ -84,6 +85,7 @@ def add_guest(m: Machine, with_hog: bool) -> None:
     m.virtual = 1
     m.cpus[GUEST].carrier = add_task(m, VCPU, CPU0, GUEST, IN_GUEST, RUNNABLE)
     m.vcpus[GUEST].exit_ps[HLT] = COSTS["vm_exit_ps"]  # EOI and timer accesses are free here
+    m.vcpus[GUEST].slowdown = 1.0
     if with_hog:
         add_hog(m, GUEST)
 

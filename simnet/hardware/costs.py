@@ -21,6 +21,7 @@ class Costs(Record):
     receive_ps: int
     context_switch_ps: int
     wake_up_ps: int
+    send_ipi_ps: int
     poll_system_call_ps: int
     net_tx_ps: int
     vm_exit_ps: int

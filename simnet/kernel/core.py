@@ -56,6 +56,7 @@ EVENTS = (
     "ksoftirqd_switches",
     "futex_wakeups",
     "forwarded_interrupts",
+    "sent_ipis",
 )
 (
     DEVICE_INTERRUPTS,
@@ -73,6 +74,7 @@ EVENTS = (
     KSOFTIRQD_SWITCHES,
     FUTEX_WAKEUPS,
     FORWARDED,
+    SENT_IPIS,
 ) = range(len(EVENTS))
 
 

@@ -7,7 +7,7 @@ tasks), other nice values.
 
 from __future__ import annotations
 
-from simnet.agenda import FIRST_CPU, act_by
+from simnet.agenda import FIRST_CPU, NEVER, act_by
 from simnet.compiled import cold_jit, jit
 from simnet.hardware.cpu import PHYSICAL, RESCHEDULE_VECTOR
 from simnet.kernel.core import (
@@ -15,6 +15,7 @@ from simnet.kernel.core import (
     KSOFTIRQD_SWITCHES,
     NOBODY,
     RUNNABLE,
+    SENT_IPIS,
     SLEEPING,
     TASK_SWITCHES,
     WAKEUPS,
@@ -107,15 +108,21 @@ def wake_up(m: HasCores, i: int, waker: int, now: int) -> int:
     task.wakeups += 1
     core = m.cores[task.core]
     core.woken = 1
+    cost = m.costs.wake_up_ps
     if task.core == waker:
         enqueue_woken(m, task.core, now)
     elif m.cpus[task.core].carrier == PHYSICAL:
+        if (
+            waker != NOBODY and m.agenda.due_ps[FIRST_CPU + task.core] == NEVER
+        ):  # it idles: an interrupt tells it (ttwu_queue_wakelist)
+            m.cores[waker].events[SENT_IPIS] += 1
+            cost += m.costs.send_ipi_ps
         act_by(m.agenda, FIRST_CPU + task.core, now)
     else:  # a virtual processor writes the interrupt command register, which its hypervisor sees
         m.cpus[waker].icr |= 1 << task.core
     if waker != NOBODY:
         m.cores[waker].events[WAKEUPS] += 1
-    return m.costs.wake_up_ps
+    return cost
 
 
 @cold_jit

@@ -91,7 +91,7 @@ def _kernel_stages(m: Machine, events: Any, leg: str) -> Iterator[Piece]:
     yield "polls", leg, softirq + events[kernel.COMPLETIONS] * costs.napi_complete_ps
     yield "inject", TO_SOCKET, events[kernel.FORWARDED] * m.backend.inject_ps
     yield "net_tx", TO_SOCKET, events[kernel.NET_TX_RUNS] * costs.net_tx_ps
-    yield "wakeups", OVERHEAD, events[kernel.WAKEUPS] * costs.wake_up_ps
+    yield "wakeups", OVERHEAD, events[kernel.WAKEUPS] * costs.wake_up_ps + events[kernel.SENT_IPIS] * costs.send_ipi_ps
     yield "futex", OVERHEAD, events[kernel.FUTEX_WAKEUPS] * m.mutex.futex_ps
     yield "reschedules", OVERHEAD, events[kernel.RESCHEDULE_INTERRUPTS] * costs.reschedule_interrupt_ps
     yield "task_switches", OVERHEAD, events[kernel.TASK_SWITCHES] * costs.context_switch_ps

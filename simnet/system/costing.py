@@ -56,6 +56,7 @@ class Costing:
         costs.napi_complete_ps = self.ps("napi_complete_cycles")
         costs.context_switch_ps = self.ps("context_switch_cycles")
         costs.wake_up_ps = self.ps("wake_up_cycles")
+        costs.send_ipi_ps = self.ps("send_ipi_cycles")
         costs.poll_system_call_ps = self.ps("poll_call_cycles")
 
     def line_ps(self, footprint_bytes: float) -> float:
