@@ -201,7 +201,7 @@ def test_a_record_of_a_guest_becomes_a_curve() -> None:
 
 def test_the_command_fits_a_record_of_a_guest(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     measured = record_of([(5, 9_900), (40, 47_000), (60, 40_000)])
-    monkeypatch.setattr("calibration.record.read_record", lambda _: measured)
+    monkeypatch.setattr("calibration.calibrate.read_record", lambda _: measured)
     assert main(["calibrate", "somewhere", "--json"]) == 0
     windows = json.loads(capsys.readouterr().out)["windows"]
     assert [window["fitted"] for window in windows] == [False, True, True]
