@@ -14,7 +14,7 @@ import ctypes
 import socket
 
 from calibration import syscalls
-from calibration.capture.packet_socket import Statistics
+from calibration.capture.packet_socket import CountedSocket, Statistics
 from calibration.lab.topology import Lab
 from calibration.workers import FIRST_FREE, PACKETS, READY, Worker
 from simnet.errors import UserError
@@ -46,7 +46,7 @@ def library() -> ctypes.CDLL:
     raise UserError(MISSING)
 
 
-class Libpcap:
+class Libpcap(CountedSocket):
     """A process with an open pcap handle.
 
     Parameters
@@ -71,21 +71,6 @@ class Libpcap:
             self.worker.close()
             raise
         self._statistics = Statistics(self._socket)
-
-    @property
-    def captured(self) -> int:
-        """Packets that pcap_dispatch has handed over."""
-        return self.worker.packets
-
-    @property
-    def dropped(self) -> int:
-        """Packets for which the ring had no room so far (tp_drops)."""
-        self._statistics.read()
-        return self._statistics.dropped
-
-    def counts(self) -> dict[str, int]:
-        """Packets that the softirq had brought when `dropped` was last read, dropped ones among them (tp_packets)."""
-        return {"socket_packets": self._statistics.seen}
 
     def close(self) -> None:
         """End the reader."""

@@ -30,7 +30,29 @@ class Statistics:
             self.dropped += dropped
 
 
-class PacketSocket:
+class CountedSocket:
+    """What a reader of a packet socket has, and what the kernel says of that socket."""
+
+    worker: Worker
+    _statistics: Statistics
+
+    @property
+    def captured(self) -> int:
+        """Packets that the reader has."""
+        return self.worker.packets
+
+    @property
+    def dropped(self) -> int:
+        """Packets for which there was no room so far (tp_drops)."""
+        self._statistics.read()
+        return self._statistics.dropped
+
+    def counts(self) -> dict[str, int]:
+        """Packets that the softirq had brought when `dropped` was last read, dropped ones among them (tp_packets)."""
+        return {"socket_packets": self._statistics.seen}
+
+
+class PacketSocket(CountedSocket):
     """A packet socket for the IPv4 frames of a lab's interface, and the process that empties it.
 
     Parameters
@@ -64,21 +86,6 @@ class PacketSocket:
 
     def prepare(self, packet_socket: socket.socket) -> None:
         """Set options before the reader starts."""
-
-    @property
-    def captured(self) -> int:
-        """Packets that the reader has."""
-        return self.worker.packets
-
-    @property
-    def dropped(self) -> int:
-        """Packets for which there was no room so far (tp_drops)."""
-        self._statistics.read()
-        return self._statistics.dropped
-
-    def counts(self) -> dict[str, int]:
-        """Packets that the softirq had brought when `dropped` was last read, dropped ones among them (tp_packets)."""
-        return {"socket_packets": self._statistics.seen}
 
     def close(self) -> None:
         """End the reader."""

@@ -8,22 +8,18 @@ from __future__ import annotations
 import os
 
 from calibration import bpf
+from calibration.capture.in_kernel import InKernelCount
 from calibration.lab.topology import Lab, route
 
 _CLSACT_INGRESS = 0xFFFFFFF2
 
 
-class TcCount:
+class TcCount(InKernelCount):
     """A counter at the ingress hook. It goes with the interface, so there is nothing to detach."""
-
-    needs_tap = False
-    place = None
-    worker = None
-    dropped = 0
 
     def __init__(self, lab: Lab, cpu: int, receive_buffer_bytes: int | None = None) -> None:
         del cpu, receive_buffer_bytes
-        self._map = bpf.Words()
+        super().__init__()
         program = -1
         try:
             program = bpf.load_classifier(bpf.counting(self._map.descriptor, bpf.TC_ACT_SHOT))
@@ -37,16 +33,3 @@ class TcCount:
         finally:
             if program >= 0:
                 os.close(program)
-
-    @property
-    def captured(self) -> int:
-        """Packets that the program saw."""
-        return self._map.words[0]
-
-    def counts(self) -> dict[str, int]:
-        """Nothing else is counted."""
-        return {}
-
-    def close(self) -> None:
-        """Let go of the map."""
-        self._map.close()

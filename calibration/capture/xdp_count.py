@@ -5,20 +5,16 @@ from __future__ import annotations
 import os
 
 from calibration import bpf
+from calibration.capture.in_kernel import InKernelCount
 from calibration.lab.topology import Lab
 
 
-class XdpCount:
+class XdpCount(InKernelCount):
     """A counter in the driver's poll."""
-
-    needs_tap = False
-    place = None
-    worker = None
-    dropped = 0
 
     def __init__(self, lab: Lab, cpu: int, receive_buffer_bytes: int | None = None) -> None:
         del cpu, receive_buffer_bytes
-        self._map = bpf.Words()
+        super().__init__()
         program = bpf.load_xdp(bpf.counting(self._map.descriptor, bpf.XDP_DROP))
         try:
             with lab.receiver.inside():
@@ -29,16 +25,7 @@ class XdpCount:
         finally:
             os.close(program)
 
-    @property
-    def captured(self) -> int:
-        """Frames that the program saw."""
-        return self._map.words[0]
-
-    def counts(self) -> dict[str, int]:
-        """Nothing else is counted."""
-        return {}
-
     def close(self) -> None:
         """Detach it."""
         os.close(self._link)
-        self._map.close()
+        super().close()

@@ -112,9 +112,8 @@ def wake_up(m: HasCores, i: int, waker: int, now: int) -> int:
     if task.core == waker:
         enqueue_woken(m, task.core, now)
     elif m.cpus[task.core].carrier == PHYSICAL:
-        if (
-            waker != NOBODY and m.agenda.due_ps[FIRST_CPU + task.core] == NEVER
-        ):  # it idles: an interrupt tells it (ttwu_queue_wakelist)
+        idles = m.agenda.due_ps[FIRST_CPU + task.core] == NEVER  # then an interrupt tells it (ttwu_queue_wakelist)
+        if idles and waker != NOBODY:
             m.cores[waker].events[SENT_IPIS] += 1
             cost += m.costs.send_ipi_ps
         act_by(m.agenda, FIRST_CPU + task.core, now)
