@@ -10,6 +10,8 @@ import numpy as np
 
 import simnet
 from simnet.errors import UserError
+from simnet.kernel.rules import generation_for
+from simnet.units import PS_PER_S
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,6 +22,8 @@ METHODS = {"recv": "veth", "tap_reader": "bridge-tap"}
 """Capture back ends that the model has, and the scenarios for them."""
 PLACES = {"inline": "-inline", "rps": "-rps", "threaded": ""}
 """Ends of the scenarios' names, by where the softirq is put."""
+SHARED_WEIGHT = 512
+"""The reader's load weight where sessions are groups (autogroup): its group's 1024 are divided between its CPU and the one that the generator, of the same session, keeps busy (calc_group_shares)."""
 TICKS_HZ = (100, 250, 1000)
 QUICK = {"measure.replications": 2, "measure.precision": 0.05}
 SHORT_S, LONG_S = 0.1, 0.5
@@ -39,7 +43,7 @@ class Observation:
     offered_kpps, captured_kpps, spread_kpps
         Rates, and how far the repetitions are apart.
     busy
-        Share of the reader's CPU that reader and NAPI thread had, where both are known not to be charged for somebody else's softirqs; or None.
+        Run time of reader and NAPI thread, as schedstat has it, for each second: that of softirqs which interrupt them is theirs.
     softirq
         Share of its CPU that the softirq had which brings packets to the reader, by its entries and exits; None if a thread does, or nobody traced it.
     scenario, settings
@@ -52,7 +56,7 @@ class Observation:
     offered_kpps: float
     captured_kpps: float
     spread_kpps: float
-    busy: float | None
+    busy: float
     softirq: float | None
     scenario: str
     settings: Mapping[str, Any]
@@ -81,6 +85,9 @@ def _settings(
     settings["host.nic.irq_cpus"] = placement["softirq_cpu"] if placement["softirq"] == "rps" else placement["load_cpu"]
     if placement["softirq"] == "threaded":
         settings["host.nic.napi_cpus"] = placement["softirq_cpu"]
+    settings["host.kernel"] = generation_for(str(host["kernel"]))
+    if (host.get("sysctls") or {}).get("kernel/sched_autogroup_enabled") == "1":
+        settings["capture.load_weight"] = SHARED_WEIGHT
     if campaign.get("receive_buffer_bytes"):
         settings["capture.receive_buffer_bytes"] = campaign["receive_buffer_bytes"]
     if host.get("hz") in TICKS_HZ:
@@ -124,9 +131,7 @@ def _train_frames(windows: pd.DataFrame) -> int:
 def _observation(placement: Mapping[str, Any], windows: pd.DataFrame, settings: dict[str, Any]) -> Observation:
     offered = (windows["offered"] / windows["seconds"] / 1000).to_numpy()
     captured = (windows["captured"] / windows["seconds"] / 1000).to_numpy()
-    busy = None
-    if placement["softirq"] != "rps":
-        busy = _median((windows["reader_ran_s"] + windows["napi_ran_s"].fillna(0.0)) / windows["seconds"])
+    busy = float(((windows["reader_ran_s"] + windows["napi_ran_s"].fillna(0.0)) / windows["seconds"]).median())
     unseen = placement["softirq"] == "rps" and float((windows["reader_sleeps"] / windows["seconds"]).median()) > FEW_SLEEPS
     softirq_cpu = placement["load_cpu"] if placement["softirq"] == "inline" else placement["softirq_cpu"]
     method = str(windows["method"].iloc[0])
@@ -167,4 +172,6 @@ def predict(observation: Observation, costs: Mapping[str, float]) -> Prediction:
     softirq_cpu = scenario.host.nic.irq_cpus
     assert isinstance(softirq_cpu, int)
     softirqs = cores[softirq_cpu]["softirq"] + cores[softirq_cpu]["ksoftirqd"]
-    return Prediction(result.captured.kpps.mean, 1.0 - cores[scenario.capture.cpu]["idle"], softirqs)
+    ran_ps = sum(int(replication.counts.threads_ran_ps) for replication in result.replications)
+    seconds = result.measured_seconds * len(result.replications)
+    return Prediction(result.captured.kpps.mean, ran_ps / PS_PER_S / seconds, softirqs)

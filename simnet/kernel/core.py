@@ -30,6 +30,8 @@ CONTEXTS = ("idle", "hardirq", "softirq", "ksoftirqd", "system", "user", "guest"
 ABSENT, SLEEPING, WOKEN, RUNNABLE = 0, 1, 2, 3
 NOBODY = -1
 MAX_TASKS = 48
+NICE_0_LOAD = 1024
+"""The load weight of a task of nice 0 (kernel/sched/core.c, sched_prio_to_weight)."""
 
 # Who runs __do_softirq on a core.
 NOT_RUNNING, INLINE, KSOFTIRQD, NAPI_THREAD = 0, 1, 2, 3
@@ -79,7 +81,10 @@ EVENTS = (
 
 
 class Task(Record):
-    """A schedulable thread. `left_ps` is what an interrupted piece of its work has not used yet."""
+    """A schedulable thread. `left_ps` is what an interrupted piece of its work has not used yet; `weight` is its load weight, of NICE_0_LOAD.
+
+    Of EEVDF: `deadline_ps` and the deadline with which it was picked, `protected_ps`, in virtual time; `lag_ps` with which it left the queue; `delayed`: it sleeps and has not left yet.
+    """
 
     kind: int
     state: int
@@ -90,10 +95,15 @@ class Task(Record):
     left_ps: int
     timeout_ps: int
     wakeups: int
+    weight: int
     vruntime_ps: int
     exec_start_ps: int
     ran_ps: int
     ran_before_ps: int
+    deadline_ps: int
+    protected_ps: int
+    lag_ps: int
+    delayed: int
 
 
 class SoftirqRun(Record):
@@ -164,6 +174,12 @@ class HasCores(Protocol):
 def rules_of(m: HasCores, c: int) -> Rules:
     """The rules of the kernel that runs on core `c`."""
     return m.rules[m.cores[c].kernel]
+
+
+@jit
+def virtual_ps(task: Task, ps: int) -> int:
+    """Time that a task runs, as its virtual time (calc_delta_fair)."""
+    return ps * NICE_0_LOAD // task.weight
 
 
 @jit

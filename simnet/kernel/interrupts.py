@@ -28,7 +28,7 @@ from simnet.kernel.core import (
     rules_of,
 )
 from simnet.kernel.napi import HasNapi, napi_schedule
-from simnet.kernel.sched import check_preempt_tick, wake_up
+from simnet.kernel.sched import scheduler_tick, wake_up
 from simnet.kernel.softirq import raise_softirq
 
 
@@ -61,7 +61,7 @@ def take_interrupt(m: HasNapi, c: int, now: int) -> int:
         expire_timeouts(m, c, now)
         return m.costs.timer_interrupt_ps
     raise_softirq(m, c, TIMER_SOFTIRQ)
-    check_preempt_tick(m, c, now)
+    scheduler_tick(m, c, now)
     return m.costs.timer_interrupt_ps
 
 

@@ -5,7 +5,9 @@ A generation is one row here, not flags in the code.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from typing import Any
 
 from simnet.records import Record
 
@@ -15,7 +17,8 @@ class Rules(Record):
 
     `max_restart` rounds of softirqs before ksoftirqd is woken (MAX_SOFTIRQ_RESTART); `softirq_limit_ps` ends the rounds by time (0: no
     limit); `net_rx_jiffies` ticks, or else `net_rx_limit_ps`, end net_rx_action; `defers_to_ksoftirqd`: irq_exit runs no softirqs while
-    ksoftirqd is runnable; `queues_wakeups`: a wake-up from another core always comes by interrupt (ttwu_queue); `budget` is netdev_budget; `tick_ps` is 1/HZ; the rest are the CFS times, scaled for the number of CPUs.
+    ksoftirqd is runnable; `queues_wakeups`: a wake-up from another core always comes by interrupt (ttwu_queue); `budget` is netdev_budget; `tick_ps` is 1/HZ; the times after it are those of CFS, scaled for the number of CPUs.
+    `base_slice_ps`: EEVDF schedules, with this slice (0: CFS does); `delays_dequeue`: a sleeper that was ahead stays in its queue (DELAY_DEQUEUE).
     """
 
     max_restart: int
@@ -29,13 +32,15 @@ class Rules(Record):
     sched_latency_ps: int
     min_granularity_ps: int
     wakeup_granularity_ps: int
+    base_slice_ps: int
+    delays_dequeue: int
 
 
 @dataclass(frozen=True)
 class Generation:
     """A kernel generation: its rules before HZ and the number of CPUs are known. Times in ms.
 
-    `threaded_napi`: NAPI contexts may have threads; `virtio_weight`: frames that virtio_net takes in one poll. The CFS base values are multiplied by 1 + floor(log2(min(CPUs, 8))) (sched_fair.c, get_update_sysctl_factor).
+    `threaded_napi`: NAPI contexts may have threads; `virtio_weight`: frames that virtio_net takes in one poll. The base values of CFS, and the slice of EEVDF, are multiplied by 1 + floor(log2(min(CPUs, 8))) (get_update_sysctl_factor).
     """
 
     name: str
@@ -51,8 +56,19 @@ class Generation:
     sched_latency_ms: float = 6.0
     min_granularity_ms: float = 0.75
     wakeup_granularity_ms: float = 1.0
+    base_slice_ms: float = 0.0
+    delays_dequeue: bool = False
     virtio_weight: int = 128
 
+
+SINCE_6_5: dict[str, Any] = {
+    "softirq_limit_ms": 2.0,
+    "net_rx_jiffies": 0,
+    "net_rx_limit_ms": 8.0,
+    "queues_wakeups": False,
+    "threaded_napi": True,
+    "virtio_weight": 64,
+}
 
 GENERATIONS = {
     generation.name: generation
@@ -87,14 +103,33 @@ GENERATIONS = {
         ),
         Generation(
             "6.6",
-            "kernel/softirq.c (ksoftirqd no longer defers softirqs since 6.5, d15121be7485) and net/core/dev.c of Linux 6.6; for EEVDF the least slice of kernel/sched/fair.c stands in, 0.75 ms before scaling",
-            softirq_limit_ms=2.0,
-            net_rx_jiffies=0,
-            net_rx_limit_ms=8.0,
-            queues_wakeups=False,
-            threaded_napi=True,
-            sched_latency_ms=1.5,
-            virtio_weight=64,
+            "kernel/softirq.c (ksoftirqd no longer defers softirqs since 6.5, d15121be7485), net/core/dev.c and kernel/sched/fair.c (EEVDF, 147f3efaa241) of Linux 6.6",
+            base_slice_ms=0.75,
+            **SINCE_6_5,
+        ),
+        Generation(
+            "6.12",
+            "as 6.6, with delayed dequeue (kernel/sched/fair.c of Linux 6.12, 152e11f6df29)",
+            base_slice_ms=0.75,
+            delays_dequeue=True,
+            **SINCE_6_5,
+        ),
+        Generation(
+            "6.15",
+            "as 6.12, with a base slice of 0.70 ms (2ae891b82695)",
+            base_slice_ms=0.7,
+            delays_dequeue=True,
+            **SINCE_6_5,
         ),
     )
 }
+
+
+def generation_for(release: str) -> str:
+    """The name of the newest generation that is not newer than a kernel's release (`uname -r`); for one older than all of them the oldest."""
+
+    def version(text: str) -> tuple[int, ...]:
+        return tuple(int(part) for part in re.findall(r"\d+", text)[:3])
+
+    real = sorted((name for name in GENERATIONS if "-" not in name), key=version)
+    return next((name for name in reversed(real) if version(name) <= version(release)), real[0])

@@ -1,8 +1,7 @@
-"""The scheduler: CFS as in kernel/sched_fair.c, for tasks of nice 0 on the core they are bound to.
+"""The scheduler's core (kernel/sched), for tasks on the core they are bound to: run time, wake-ups, switches. Who goes next is a matter of `cfs` or `eevdf`.
 
 Time that hard interrupts and inline softirqs take from a task counts as the task's own (no CONFIG_IRQ_TIME_ACCOUNTING), which is why a CPU share
-is no proof of progress. Left out: load balancing (everything is pinned), group scheduling, LAST_BUDDY (needs more than eight runnable
-tasks), other nice values.
+is no proof of progress.
 """
 
 from __future__ import annotations
@@ -10,6 +9,7 @@ from __future__ import annotations
 from simnet.agenda import FIRST_CPU, NEVER, act_by
 from simnet.compiled import cold_jit, jit
 from simnet.hardware.cpu import PHYSICAL, RESCHEDULE_VECTOR
+from simnet.kernel.cfs import has_had_its_slice, is_far_behind, least_run, place_by_latency, update_min_vruntime
 from simnet.kernel.core import (
     IDLE,
     KSOFTIRQD_SWITCHES,
@@ -22,34 +22,15 @@ from simnet.kernel.core import (
     WOKEN,
     HasCores,
     rules_of,
+    virtual_ps,
 )
-
-
-@cold_jit
-def leftmost(m: HasCores, c: int) -> int:
-    """The runnable task of core `c` with the least vruntime that is not running; NOBODY if there is none."""
-    best = NOBODY
-    for i in range(m.task_count):
-        task = m.tasks[i]
-        if (
-            task.state == RUNNABLE
-            and task.core == c
-            and i != m.cores[c].curr
-            and (best < 0 or task.vruntime_ps < m.tasks[best].vruntime_ps)
-        ):
-            best = i
-    return best
+from simnet.kernel.eevdf import comes_first, leave_with_lag, next_by_deadline, place_by_lag, slice_is_over
 
 
 @jit
-def update_min_vruntime(m: HasCores, c: int) -> None:
-    """The least vruntime of the queue, which never goes back."""
-    core = m.cores[c]
-    least = leftmost(m, c)
-    if core.curr >= 0 and (least < 0 or m.tasks[core.curr].vruntime_ps < m.tasks[least].vruntime_ps):
-        least = core.curr
-    if least >= 0:
-        core.min_vruntime_ps = max(core.min_vruntime_ps, m.tasks[least].vruntime_ps)
+def has_deadlines(m: HasCores, c: int) -> bool:
+    """Does the kernel of core `c` schedule by EEVDF?"""
+    return rules_of(m, c).base_slice_ps > 0
 
 
 @cold_jit
@@ -62,39 +43,39 @@ def update_curr(m: HasCores, c: int, now: int) -> None:
     delta = now - task.exec_start_ps
     task.exec_start_ps = now
     task.ran_ps += delta
-    task.vruntime_ps += delta
-    update_min_vruntime(m, c)
+    task.vruntime_ps += virtual_ps(task, delta)
+    if has_deadlines(m, c):
+        if slice_is_over(m, c):
+            core.need_resched = 1
+    else:
+        update_min_vruntime(m, c)
 
 
 @cold_jit
-def check_preempt_tick(m: HasCores, c: int, now: int) -> None:
-    """scheduler_tick: the current task has had its slice, or another is too far behind (task_tick_fair)."""
-    core, rules = m.cores[c], rules_of(m, c)
+def scheduler_tick(m: HasCores, c: int, now: int) -> None:
+    """The timer's tick: has the current task had its slice (task_tick_fair)?"""
     update_curr(m, c, now)
-    other = leftmost(m, c)
-    if core.curr < 0 or other < 0:
-        return
-    task = m.tasks[core.curr]
-    slice_ps = max(rules.sched_latency_ps // core.nr_running, rules.min_granularity_ps)
-    ran = task.ran_ps - task.ran_before_ps
-    behind = task.vruntime_ps - m.tasks[other].vruntime_ps
-    if ran > slice_ps or (ran >= rules.min_granularity_ps and behind > slice_ps):
-        core.need_resched = 1
+    if not has_deadlines(m, c) and has_had_its_slice(m, c):
+        m.cores[c].need_resched = 1
 
 
 @cold_jit
 def enqueue_woken(m: HasCores, c: int, now: int) -> None:
-    """Tasks that were woken join the queue of their core (place_entity) and may preempt (check_preempt_wakeup)."""
-    core, rules = m.cores[c], rules_of(m, c)
+    """Tasks that were woken join the queue of their core and may preempt (ttwu_do_activate)."""
+    core, deadlines = m.cores[c], has_deadlines(m, c)
     core.woken = 0
     update_curr(m, c, now)
     for i in range(m.task_count):
         task = m.tasks[i]
         if task.state == WOKEN and task.core == c:
+            if deadlines:
+                place_by_lag(m, i)
+            else:
+                place_by_latency(m, i)
+            task.delayed = 0
             task.state = RUNNABLE
             core.nr_running += 1
-            task.vruntime_ps = max(task.vruntime_ps, core.min_vruntime_ps - rules.sched_latency_ps // 2)
-            if core.curr >= 0 and m.tasks[core.curr].vruntime_ps - task.vruntime_ps > rules.wakeup_granularity_ps:
+            if core.curr >= 0 and (comes_first(m, i) if deadlines else is_far_behind(m, i)):
                 core.need_resched = 1
 
 
@@ -140,19 +121,14 @@ def schedule(m: HasCores, c: int, now: int) -> int:
     core = m.cores[c]
     update_curr(m, c, now)
     core.need_resched = 0
-    following = leftmost(m, c)
-    curr = core.curr
-    if (
-        curr >= 0
-        and m.tasks[curr].state == RUNNABLE
-        and (following < 0 or m.tasks[curr].vruntime_ps < m.tasks[following].vruntime_ps)
-    ):
-        m.tasks[curr].ran_before_ps = m.tasks[curr].ran_ps
+    following = next_by_deadline(m, c) if has_deadlines(m, c) else least_run(m, c)
+    task = m.tasks[following]
+    task.ran_before_ps = task.ran_ps
+    if following == core.curr:
         return 0
     core.curr = following
-    task = m.tasks[following]
     task.exec_start_ps = now
-    task.ran_before_ps = task.ran_ps
+    task.protected_ps = task.deadline_ps
     core.switches += 1
     core.events[KSOFTIRQD_SWITCHES if following == core.ksoftirqd else TASK_SWITCHES] += 1
     return m.costs.context_switch_ps
@@ -162,8 +138,15 @@ def schedule(m: HasCores, c: int, now: int) -> int:
 def go_to_sleep(m: HasCores, i: int, now: int) -> None:
     """The current task of its core leaves the run queue."""
     task = m.tasks[i]
-    update_curr(m, task.core, now)
+    c = task.core
+    core, deadlines = m.cores[c], has_deadlines(m, c)
+    update_curr(m, c, now)
+    if deadlines:
+        leave_with_lag(m, i)
     task.state = SLEEPING
-    m.cores[task.core].nr_running -= 1
-    m.cores[task.core].curr = NOBODY
-    update_min_vruntime(m, task.core)
+    core.nr_running -= 1
+    core.curr = NOBODY
+    if not deadlines:
+        update_min_vruntime(m, c)
+    elif core.nr_running == 0:
+        next_by_deadline(m, c)  # nobody: sleepers that had not left the queue do now

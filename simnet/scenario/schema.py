@@ -273,6 +273,9 @@ class Capture(Section):
 
     `monitor`: `count` only counts (pcount, pfcount), `null` also decodes headers, `flow` also keeps a flow table.
 
+    `load_weight` is the process's in its CPU's scheduler: 1024 at nice 0, 15 at nice 19; less than its nice value says if its autogroup or cgroup has load on other CPUs as well, among which
+    the group's weight is divided (calc_group_shares).
+
     `ring_frames` overrides the frame count that libpcap derives from `snaplen_bytes`. `transparent_mode` is PF_RING's: 0 through the
     stack, 2 straight from the driver.
     """
@@ -280,6 +283,7 @@ class Capture(Section):
     method: Literal["kernel_module", "pf_packet", "pf_ring", "recv", "udp", "tap"] = "kernel_module"
     monitor: Annotated[Literal["count", "null", "flow"], BeforeValidator(_word)] = "null"
     cpu: Cpu = 7
+    load_weight: Annotated[Count, Field(ge=3, le=88_761)] = 1024
     snaplen_bytes: Annotated[Count, Field(ge=16, le=65535)] = 256
     ring_frames: Annotated[Count, Field(ge=2, le=32768)] | None = None
     poll_timeout_ms: Annotated[Number, Field(ge=1, le=10_000)] = 500.0

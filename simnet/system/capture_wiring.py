@@ -102,6 +102,7 @@ def _wire_socket(m: Machine, socket: Socket, scenario: Scenario, topology: Topol
     socket.copy_line_ps = stored + costing.ps("copy_line_cycles")
     socket.read_ps += round(2 * line)  # header and the frame's first line
     socket.reader = add_task(m, READER, topology.working_core(capture.cpu), 0, 0, RUNNABLE)
+    m.tasks[socket.reader].weight = capture.load_weight
 
 
 def wire_capture(m: Machine, scenario: Scenario, topology: Topology, costing: Costing) -> None:

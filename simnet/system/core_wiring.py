@@ -26,6 +26,8 @@ def fill_rules(rules: Rules, generation: Generation, hz: int, factor: int) -> No
     rules.sched_latency_ps = round(generation.sched_latency_ms * factor * PS_PER_MS)
     rules.min_granularity_ps = round(generation.min_granularity_ms * factor * PS_PER_MS)
     rules.wakeup_granularity_ps = round(generation.wakeup_granularity_ms * factor * PS_PER_MS)
+    rules.base_slice_ps = round(generation.base_slice_ms * factor * PS_PER_MS)
+    rules.delays_dequeue = int(generation.delays_dequeue)
 
 
 def wire_core(m: Machine, c: int, number: int) -> None:

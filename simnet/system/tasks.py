@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from simnet.agenda import FIRST_CPU, NEVER
 from simnet.hardware.cpu import PHYSICAL
-from simnet.kernel.core import RUNNABLE
+from simnet.kernel.core import NICE_0_LOAD, RUNNABLE
 from simnet.system.machine import Machine
 
 
@@ -14,6 +14,7 @@ def add_task(m: Machine, kind: int, core: int, subject: int, context: int, state
     m.task_count += 1
     task = m.tasks[number]
     task.timeout_ps = NEVER
+    task.weight = NICE_0_LOAD
     task.kind, task.core, task.subject, task.context, task.state = kind, core, subject, context, state
     if state == RUNNABLE:
         m.cores[core].nr_running += 1
