@@ -58,7 +58,7 @@ def host(tick_ps: int, first_tick_ps: int) -> Machine:
     m = allocate(Machine)
     for name, cost in COSTS.items():
         setattr(m.costs, name, cost)
-    m.rules[0].max_restart, m.rules[0].net_rx_jiffies, m.rules[0].budget, m.rules[0].tick_ps = 10, 2, 300, tick_ps
+    m.rules[0].max_restart, m.rules[0].net_rx_ticks, m.rules[0].budget, m.rules[0].tick_ps = 10, 3, 300, tick_ps
     m.rules[0].sched_latency_ps, m.rules[0].min_granularity_ps, m.rules[0].wakeup_granularity_ps = 120, 10, 20
     m.physical = 2
     m.agenda.actors = FIRST_CPU + 2

@@ -41,7 +41,8 @@ def random_settings(number: int) -> dict[str, Any]:
     queues = pick.choice([1, 2, 4, 8])
     settings: dict[str, Any] = {
         "parameters": pick.choice(["e5520-linux-3.2", "e5520-linux-3.2", "l5520-linux-2.6.37"]),
-        "host.kernel": pick.choice(["2.6.37", "3.2", "3.2-deferred"]),
+        "host.kernel": pick.choice(["2.6.37", "3.2", "3.2-deferred", "4.9", "6.6", "6.12"]),
+        "capture.load_weight": pick.choice([1024, 1024, 512]),
         "host.hz": pick.choice([100, 250, 1000]),
         "host.c_states": pick.random() < 0.5,
         "host.nic.queues": queues,
@@ -124,7 +125,8 @@ def random_question(number: int) -> tuple[str, dict[str, Any]]:
     """Scenario and settings of random scenario `number`; two of five capture in a guest."""
     settings = random_settings(number)
     if number % 5 not in (1, 3):
-        threads = {"host.kernel": "5.15", "host.nic.napi_cpus": random.Random(-number).choice([7, 5, 1])}
+        pick = random.Random(-number)
+        threads = {"host.kernel": pick.choice(["5.15", "6.6", "6.15"]), "host.nic.napi_cpus": pick.choice([7, 5, 1])}
         return "paper/bare-metal", settings | (threads if number % 10 == 4 else {})
     return "paper/vm", settings | random_guest(number)
 

@@ -16,15 +16,14 @@ class Rules(Record):
     """The rule set of one kernel, as the mechanisms read it.
 
     `max_restart` rounds of softirqs before ksoftirqd is woken (MAX_SOFTIRQ_RESTART); `softirq_limit_ps` ends the rounds by time (0: no
-    limit); `net_rx_jiffies` ticks, or else `net_rx_limit_ps`, end net_rx_action; `defers_to_ksoftirqd`: irq_exit runs no softirqs while
+    limit); net_rx_action ends `net_rx_ticks` ticks after its first jiffy; `defers_to_ksoftirqd`: irq_exit runs no softirqs while
     ksoftirqd is runnable; `queues_wakeups`: a wake-up from another core always comes by interrupt (ttwu_queue); `budget` is netdev_budget; `tick_ps` is 1/HZ; the times after it are those of CFS, scaled for the number of CPUs.
     `base_slice_ps`: EEVDF schedules, with this slice (0: CFS does); `delays_dequeue`: a sleeper that was ahead stays in its queue (DELAY_DEQUEUE).
     """
 
     max_restart: int
     softirq_limit_ps: int
-    net_rx_jiffies: int
-    net_rx_limit_ps: int
+    net_rx_ticks: int
     defers_to_ksoftirqd: int
     queues_wakeups: int
     budget: int
@@ -47,8 +46,7 @@ class Generation:
     source: str
     max_restart: int = 10
     softirq_limit_ms: float = 0.0
-    net_rx_jiffies: int = 2
-    net_rx_limit_ms: float = 0.0
+    net_rx_ticks: int = 3
     defers_to_ksoftirqd: bool = False
     queues_wakeups: bool = True
     budget: int = 300
@@ -63,8 +61,7 @@ class Generation:
 
 SINCE_6_5: dict[str, Any] = {
     "softirq_limit_ms": 2.0,
-    "net_rx_jiffies": 0,
-    "net_rx_limit_ms": 8.0,
+    "net_rx_ticks": 2,
     "queues_wakeups": False,
     "threaded_napi": True,
     "virtio_weight": 64,
@@ -88,14 +85,22 @@ GENERATIONS = {
             "4.8",
             "kernel/softirq.c (2 ms, ten rounds or need_resched), net/core/dev.c, kernel/sched of Linux 4.8; no halt polling",
             softirq_limit_ms=2.0,
+            net_rx_ticks=2,
+            queues_wakeups=False,
+        ),
+        Generation(
+            "4.9",
+            "as 4.8; irq_exit leaves softirqs to a runnable ksoftirqd (kernel/softirq.c of Linux 4.9, 4cd13c21b207)",
+            softirq_limit_ms=2.0,
+            net_rx_ticks=2,
+            defers_to_ksoftirqd=True,
             queues_wakeups=False,
         ),
         Generation(
             "5.15",
-            "kernel/softirq.c, net/core/dev.c (netdev_budget_usecs of 2 ms), kernel/sched/fair.c of Linux 5.15: 2 ms, ten rounds or need_resched; irq_exit leaves softirqs to a runnable ksoftirqd (4cd13c21b207)",
+            "kernel/softirq.c, net/core/dev.c (netdev_budget_usecs of two ticks), kernel/sched/fair.c of Linux 5.15: 2 ms, ten rounds or need_resched; irq_exit leaves softirqs to a runnable ksoftirqd (4cd13c21b207)",
             softirq_limit_ms=2.0,
-            net_rx_jiffies=0,
-            net_rx_limit_ms=2.0,
+            net_rx_ticks=2,
             defers_to_ksoftirqd=True,
             queues_wakeups=False,
             threaded_napi=True,

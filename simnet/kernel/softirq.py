@@ -99,11 +99,8 @@ def begin_net_rx(m: HasCores, c: int, now: int) -> None:
     run, rules = m.cores[c].softirq, rules_of(m, c)
     run.phase = NET_RX
     run.budget = rules.budget
-    if rules.net_rx_jiffies:  # time_after(jiffies, start + 2): jiffies must have advanced by three ticks
-        jiffies = (now - m.boot_ps) // rules.tick_ps
-        run.net_rx_limit_ps = m.boot_ps + (jiffies + rules.net_rx_jiffies + 1) * rules.tick_ps
-    else:
-        run.net_rx_limit_ps = now + rules.net_rx_limit_ps
+    jiffies = (now - m.boot_ps) // rules.tick_ps
+    run.net_rx_limit_ps = m.boot_ps + (jiffies + rules.net_rx_ticks) * rules.tick_ps
 
 
 @jit

@@ -17,8 +17,7 @@ from simnet.units import PS_PER_MS, PS_PER_S
 def fill_rules(rules: Rules, generation: Generation, hz: int, factor: int) -> None:
     rules.max_restart = generation.max_restart
     rules.softirq_limit_ps = round(generation.softirq_limit_ms * PS_PER_MS)
-    rules.net_rx_jiffies = generation.net_rx_jiffies
-    rules.net_rx_limit_ps = round(generation.net_rx_limit_ms * PS_PER_MS)
+    rules.net_rx_ticks = generation.net_rx_ticks
     rules.defers_to_ksoftirqd = int(generation.defers_to_ksoftirqd)
     rules.queues_wakeups = int(generation.queues_wakeups)
     rules.budget = generation.budget

@@ -15,6 +15,7 @@ def add_task(m: Machine, kind: int, core: int, subject: int, context: int, state
     task = m.tasks[number]
     task.timeout_ps = NEVER
     task.weight = NICE_0_LOAD
+    task.deadline_ps = m.rules[m.cores[core].kernel].base_slice_ps
     task.kind, task.core, task.subject, task.context, task.state = kind, core, subject, context, state
     if state == RUNNABLE:
         m.cores[core].nr_running += 1
