@@ -31,7 +31,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "telling an idle CPU": ("send_ipi_cycles",),
     "coming out of idle": ("c1_exit_us", "c3_exit_us", "c6_exit_us"),
     "going to sleep": ("poll_call_cycles", "context_switch_cycles"),
-    "interrupt": ("device_interrupt_cycles",),
+    "interrupt": ("device_interrupt_cycles", "reschedule_interrupt_cycles"),
 }
 """Costs that are scaled together: a record of rates and shares does not tell their parts apart."""
 SUGGESTIONS = {
@@ -44,7 +44,7 @@ SUGGESTIONS = {
     "telling an idle CPU": "loads of a few kpps with placement inline and with time in softirqs: the softirq wakes the reader for every packet",
     "coming out of idle": "loads of 10 to 100 kpps with placement inline: how many packets a wake-up finds",
     "going to sleep": "loads of a few kpps, where the reader sleeps before every packet",
-    "interrupt": "placement rps at a few kpps, with time in hard interrupts (irq tracepoints; not collected yet)",
+    "interrupt": "placement rps at loads just below the one where packets get lost: there interrupts meet a running reader",
 }
 BOUND = np.log(20.0)
 LEAST_SPREAD, LEAST_KPPS = 0.02, 0.05

@@ -160,6 +160,12 @@ class Prediction:
     softirq: float
 
 
+def ran_share(result: simnet.Result) -> float:
+    """Run time, for each second, of the threads whose time a record has; as schedstat has it."""
+    ran_ps = sum(int(replication.counts.threads_ran_ps) for replication in result.replications)
+    return ran_ps / PS_PER_S / (result.measured_seconds * len(result.replications))
+
+
 def predict(observation: Observation, costs: Mapping[str, float]) -> Prediction:
     """Run the model with some costs (quantities of the parameter set by name)."""
     limit_s = SHORT_S if observation.is_simple else LONG_S
@@ -172,6 +178,4 @@ def predict(observation: Observation, costs: Mapping[str, float]) -> Prediction:
     softirq_cpu = scenario.host.nic.irq_cpus
     assert isinstance(softirq_cpu, int)
     softirqs = cores[softirq_cpu]["softirq"] + cores[softirq_cpu]["ksoftirqd"]
-    ran_ps = sum(int(replication.counts.threads_ran_ps) for replication in result.replications)
-    seconds = result.measured_seconds * len(result.replications)
-    return Prediction(result.captured.kpps.mean, ran_ps / PS_PER_S / seconds, softirqs)
+    return Prediction(result.captured.kpps.mean, ran_share(result), softirqs)

@@ -11,7 +11,7 @@ from simnet.compiled import cold_jit, jit
 from simnet.hardware.cpu import MAX_CORES, PHYSICAL
 from simnet.kernel.core import CONTEXTS, EVENTS, NOBODY
 from simnet.records import int64
-from simnet.system.dispatch import NAPI, READER
+from simnet.system.dispatch import IO_THREAD, NAPI, READER
 from simnet.system.machine import Machine
 from simnet.virt.qemu import COPY, PUSH
 from simnet.virt.vcpu import EXIT_REASONS
@@ -52,7 +52,7 @@ COUNTERS = (
     "backend_packets",
     "backend_lines",
 )
-"""Names of the first columns of a row (`threads_ran_ps`: run time, as schedstat has it, of capturing processes and NAPI threads); then, by core: times by context and in HLT, exits by reason, events (see `kernel.core`)."""
+"""Names of the first columns of a row (`threads_ran_ps`: run time, as schedstat has it, of capturing processes, NAPI threads and I/O threads); then, by core: times by context and in HLT, exits by reason, events (see `kernel.core`)."""
 
 Rows = NDArray[Any]
 ROW = np.dtype(
@@ -140,7 +140,7 @@ def fill_row(m: Machine, row: Any) -> None:
     in_flight += fill_capture(m, row)
     for i in range(m.task_count):
         row.wakeups += m.tasks[i].wakeups
-        if m.tasks[i].kind in (READER, NAPI):
+        if m.tasks[i].kind in (READER, NAPI, IO_THREAD):
             row.threads_ran_ps += m.tasks[i].ran_ps
     row.in_flight = in_flight
     for c in range(m.physical + m.virtual):
