@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
 import simnet
+from calibration.headlines import Headline, headlines
 from calibration.lab_model import Observation, Prediction, predict
 from calibration.lab_model import observations as observations_of
 from calibration.record import Record
@@ -105,6 +106,7 @@ class Fit:
             "prior": PRIOR,
             "parameters": [parameter.as_json() for parameter in self.parameters],
             "correlation": self.correlation.tolist(),
+            "headlines": [headline.as_json() for headline in self.headlines()],
             "windows": [
                 {
                     "method": o.method,
@@ -130,6 +132,10 @@ class Fit:
     def costs(self) -> dict[str, float]:
         """Fitted quantities by name."""
         return costs_of({parameter.name: parameter.factor for parameter in self.parameters})
+
+    def headlines(self) -> list[Headline]:
+        """What the load curves come to."""
+        return headlines(self.observations, self.predictions)
 
     def errors(self, used: bool) -> NDArray[np.float64]:
         """Signed relative errors of the captured rates that were used, or held back."""
@@ -268,6 +274,11 @@ def report_text(found: Fit) -> str:
     lines = ["Parameters (factors on the costs of the prior set, 95 % intervals)"]
     for each in found.parameters:
         lines.append(f"  {each.name:<16}{each.factor:>8.3g}  {each.low:.3g} to {each.high:.3g}   {each.verdict}")
+    lines += ["", "Load curves", f"  {'method':<12}{'placement':<12}{'':<12}{'measured':>10}{'model':>10}{'off':>9}{'allowed':>9}"]
+    for row in found.headlines():
+        off, within = (f"{row.off:+.1%}", f"{row.within:.0%}") if row.within is not None else ("", "")
+        cells = f"{row.measured:>10.1f}{row.model:>10.1f}{off:>9}{within:>9}  {row.unit}"
+        lines.append(f"  {row.method:<12}{row.placement:<12}{row.what:<12}{cells}{'' if row.holds else ', missed'}")
     head = f"  {'method':<12}{'placement':<12}{'offered':>10}{'measured':>10}{'model':>10}{'off':>9}{'repeats':>9}{'busy':>10}{'model':>8}{'softirq':>10}{'model':>8}"
     for used, title in (
         (False, "Held back and predicted"),

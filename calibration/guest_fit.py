@@ -113,8 +113,8 @@ class GuestFit:
                     "spread": w.spread,
                     "model_interrupts_per_packet": p.interrupts,
                     "captured_kpps": w.captured_kpps,
-                "main_loop": w.main_loop,
-                "model_main_loop": p.main_loop,
+                    "main_loop": w.main_loop,
+                    "model_main_loop": p.main_loop,
                     "model_kpps": p.captured_kpps,
                 }
                 for w, p, used in rows
@@ -233,7 +233,9 @@ def guest_report(found: GuestFit) -> str:
     lines = ["Factors on the costs of the prior set"]
     lines += [f"  {name:<24}{factor:>8.3g}" for name, factor in found.factors.items()]
     lines += ["", "Interrupts of the guest for each captured packet"]
-    lines.append(f"  {'offered':>8}{'measured':>10}{'repeats':>9}{'model':>9}{'off':>8}{'captured':>10}{'model':>8}{'main loop':>11}{'model':>8}")
+    lines.append(
+        f"  {'offered':>8}{'measured':>10}{'repeats':>9}{'model':>9}{'off':>8}{'captured':>10}{'model':>8}{'main loop':>11}{'model':>8}"
+    )
     limit = found.saturation_kpps()
     for w, p, used in zip(found.windows, found.predictions, found.fitted, strict=True):
         off = p.interrupts / w.interrupts - 1

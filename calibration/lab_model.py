@@ -45,7 +45,7 @@ class Observation:
     busy
         Run time of reader and NAPI thread, as schedstat has it, for each second: that of softirqs which interrupt them is theirs.
     softirq
-        Share of its CPU that the softirq had which brings packets to the reader, by its entries and exits; None if a thread does, or nobody traced it.
+        Share of its CPU that the softirq had which brings packets to the reader, by its entries and exits and less what tracing them cost; None if a thread does, or nobody traced it.
     scenario, settings
         What models it.
     """
@@ -137,6 +137,8 @@ def _observation(placement: Mapping[str, Any], windows: pd.DataFrame, settings: 
     method = str(windows["method"].iloc[0])
     if placement["softirq"] != "threaded":
         settings = settings | {"traffic.train_frames": _train_frames(windows)}
+    softirq_s = windows["polls_softirq_s"].astype(float)
+    probes_s = (windows["polls_softirq_events"] * windows["reference_event_ns"]).astype(float).fillna(0.0) / 1e9
     return Observation(
         method,
         str(windows["placement"].iloc[0]),
@@ -145,7 +147,7 @@ def _observation(placement: Mapping[str, Any], windows: pd.DataFrame, settings: 
         float(np.median(captured)),
         float(np.ptp(captured)) / 2,
         busy,
-        None if unseen else _median(windows["polls_softirq_s"] / windows["polls_s"]),
+        None if unseen else _median((softirq_s - probes_s) / windows["polls_s"]),
         f"lab/{METHODS[method]}{PLACES[placement['softirq']]}",
         settings | {"traffic.offered_kpps": round(float(np.median(offered)), 3)},
     )

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 FORMAT = "simnet-capture-record"
-VERSION = 2
-"""2: time in softirqs."""
+VERSION = 3
+"""2: time in softirqs. 3: what tracing them costs."""
 TABLE, ABOUT = "windows.parquet", "record.json"
 
 _THREADS = {"load": "the generator", "reader": "the reader", "napi": "the NAPI thread"}
@@ -95,10 +95,16 @@ COLUMNS: dict[str, tuple[str, str, str]] = {
         "s",
         "of polls_s, time in NET_RX softirqs on the CPU that brings packets to the reader (irq:softirq_entry, irq:softirq_exit)",
     ),
+    "polls_softirq_events": (
+        "int64",
+        "",
+        "events of the trace that were written in that time, and cost reference_event_ns each: one a softirq, one a poll",
+    ),
     "reference_spin_ns": ("double", "ns", "a turn of an empty loop, before the window"),
     "reference_system_call_ns": ("double", "ns", "a call of getppid"),
     "reference_memcpy_ns_per_kib": ("double", "ns/KiB", "copying a block of 1 MiB"),
     "reference_wake_up_us": ("double", "us", "waking a process on the other CPU"),
+    "reference_event_ns": ("double", "ns", "writing one more event of a trace"),
     "foreign_share": ("double", "", "share of the placement's CPUs that other processes took, in ticks of 10 ms"),
     "steal_share": ("double", "", "share that the hypervisor took"),
     "rejected": ("string", "", "why the window must not be used; empty if it may"),

@@ -214,6 +214,7 @@ def _polls(placement: Placement, interface: str, seconds: float) -> Row:
         "polls_of": list(polls.batches),
         "polls_lost": polls.lost,
         "polls_softirq_s": polls.softirq_s,
+        "polls_softirq_events": polls.softirq_events,
     }
 
 

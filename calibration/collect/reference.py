@@ -1,4 +1,4 @@
-"""How fast the machine is at this moment, whatever it is asked to do: four small benchmarks beside every window.
+"""How fast the machine is at this moment, whatever it is asked to do: small benchmarks beside every window.
 
 On a shared host the same point can move by half within minutes. Dividing a window by these brings it back to the host's ordinary speed, as
 far as that is possible at all.
@@ -12,6 +12,7 @@ import statistics
 import time
 from collections.abc import Callable
 
+from calibration.collect.tracepoints import event_ns
 from calibration.workers import READY, Worker
 
 _ROUNDS = 5
@@ -56,8 +57,8 @@ class Reference:
         """Process id of the one that answers."""
         return self._echo.pid
 
-    def measure(self) -> dict[str, float]:
-        """Run all four, some 50 ms; columns of a record."""
+    def measure(self) -> dict[str, float | None]:
+        """Run all of them, some 100 ms; columns of a record. Without tracepoints no event of a trace is measured."""
         everywhere = os.sched_getaffinity(0)
         source, target = bytearray(_BLOCK), bytearray(_BLOCK)
 
@@ -72,9 +73,16 @@ class Reference:
                 "reference_system_call_ns": _best_ns(_system_calls, _CALLS),
                 "reference_memcpy_ns_per_kib": _best_ns(copy, _COPIES * _BLOCK // 1024),
                 "reference_wake_up_us": statistics.median(self._ping() for _ in range(_PINGS)),
+                "reference_event_ns": self._event_ns(),
             }
         finally:
             os.sched_setaffinity(0, everywhere)
+
+    def _event_ns(self) -> float | None:
+        try:
+            return event_ns(self._cpu, lambda: _best_ns(_system_calls, _CALLS))
+        except OSError:
+            return None
 
     def _ping(self) -> float:
         """Microseconds to wake the other process, or to be woken: half a round trip."""

@@ -1,12 +1,14 @@
 """How many packets a NAPI poll takes, and how long NET_RX softirqs run: the tracepoints napi:napi_poll, irq:softirq_entry and irq:softirq_exit.
 
-A tick-sampled /proc/stat says nothing about softirqs of some microseconds; their entries and exits do. Keep it short: every poll and every softirq costs a little more meanwhile.
+A tick-sampled /proc/stat says nothing about softirqs of some microseconds; their entries and exits do. Keep it short: every poll and every softirq costs a little more meanwhile. What an
+event costs is measured as well (`event_ns`), so that it can be taken off.
 """
 
 from __future__ import annotations
 
 import struct
 import time
+from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 
@@ -14,20 +16,22 @@ from calibration.collect.perf_ring import PerfRing, Reader, Tracepoint, tracepoi
 
 MOST = 64
 """A poll takes at most this (`NAPI_POLL_WEIGHT`)."""
-_NET_RX = 3
+_NET_RX, _FURTHER_RINGS = 3, 2
 
 
 @dataclass(frozen=True)
 class Polls:
     """Polls of one interface's NAPI instance during `seconds`; `batches[n]` polls took n packets. `lost` events are missing.
 
-    `softirq_s`: time in NET_RX softirqs on the CPU asked for; None if events are missing or nobody asked.
+    `softirq_s`: time in NET_RX softirqs on the CPU asked for; None if events are missing or nobody asked. `softirq_events` were written in that time, as far as the trace itself goes: one a softirq (the
+    second half of its entry, the first of its exit), and one a poll.
     """
 
     seconds: float
     batches: tuple[int, ...]
     lost: int
     softirq_s: float | None
+    softirq_events: int | None
 
 
 def time_inside(entries: list[int], exits: list[int], began: int, ended: int) -> int:
@@ -52,7 +56,7 @@ def watch_polls(cpus: tuple[int, ...], interface: str, seconds: float, softirq_c
         If there is no tracefs, no such tracepoint, or no right to use it.
     """
     poll, entry, leave = tracepoints("napi/napi_poll", "irq/softirq_entry", "irq/softirq_exit")
-    batches, entries, exits = [0] * (MOST + 1), list[int](), list[int]()
+    batches, entries, exits, polls_there = [0] * (MOST + 1), list[int](), list[int](), 0
     wanted = interface.encode()
 
     def on_poll(at: int, raw: bytes) -> None:
@@ -68,10 +72,15 @@ def watch_polls(cpus: tuple[int, ...], interface: str, seconds: float, softirq_c
 
         return on_softirq
 
+    def on_poll_there(at: int, raw: bytes) -> None:
+        nonlocal polls_there
+        polls_there += 1
+        on_poll(at, raw)
+
     with ExitStack() as stack:
         rings: list[tuple[PerfRing, Reader]] = []
         for cpu in cpus:
-            rings.append((stack.enter_context(closing(PerfRing(poll, cpu))), on_poll))
+            rings.append((stack.enter_context(closing(PerfRing(poll, cpu))), on_poll_there if cpu == softirq_cpu else on_poll))
         softirq_rings = []
         if softirq_cpu is not None:
             for times, point in ((entries, entry), (exits, leave)):
@@ -88,4 +97,31 @@ def watch_polls(cpus: tuple[int, ...], interface: str, seconds: float, softirq_c
     whole = softirq_cpu is not None and not softirqs_lost
     marks = [[at for at in times if began <= at <= ended] for times in (entries, exits)]
     spent = time_inside(marks[0], marks[1], began, ended) / 1e9 if whole else None
-    return Polls((ended - began) / 1e9, tuple(batches), lost, spent)
+    events = None if spent is None else len(marks[1]) + polls_there
+    return Polls((ended - began) / 1e9, tuple(batches), lost, spent, events)
+
+
+def event_ns(cpu: int, call: Callable[[], float]) -> float:
+    """What one traced event costs, in ns: how much slower a system call gets with each further ring on its tracepoint.
+
+    The first ring is not counted, because it also makes the kernel take its slow way into system calls.
+
+    Parameters
+    ----------
+    cpu
+        The CPU that the caller is bound to.
+    call
+        Times one getppid(2), in ns.
+
+    Raises
+    ------
+    OSError
+        If there is no tracefs, no such tracepoint, or no right to use it.
+    """
+    (point,) = tracepoints("syscalls/sys_enter_getppid")
+    with ExitStack() as stack:
+        times = []
+        for _ in range(1 + _FURTHER_RINGS):
+            stack.enter_context(closing(PerfRing(point, cpu))).switch(on=True)
+            times.append(call())
+    return max(times[-1] - times[0], 0.0) / _FURTHER_RINGS
