@@ -582,7 +582,8 @@ LONG = sets(["measure.limit_s=5000", "measure.precision=0.0000001", "capture.met
     "module",
     [
         pytest.param("simnet.errors"),
-        "simnet.cli.commands",
+        "simnet.cli.parser",
+        "simnet.cli.run",
         "pydantic",
         "numba",
         "simnet.report.text",
