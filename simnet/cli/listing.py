@@ -21,9 +21,9 @@ def add(commands: Commands) -> None:
 
 def act(options: Namespace) -> int:
     """Print what there is."""
-    from simnet.experiment.design import load_design
+    from simnet.experiment.design import built_in_designs, load_design
     from simnet.params.schema import built_in_sets, parameter_set
-    from simnet.scenario.loading import built_in_designs, built_in_scenarios, load
+    from simnet.scenario.loading import built_in_scenarios, load
 
     scenarios = [load(name) for name in built_in_scenarios()]
     designs = [load_design(name) for name in built_in_designs()]
