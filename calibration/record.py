@@ -194,6 +194,36 @@ def write_record(
     return about
 
 
+def read_about(directory: Path) -> dict[str, Any]:
+    """Read the JSON file of a record, and check that it is what was written.
+
+    Raises
+    ------
+    UserError
+        If it is not there, of a newer format, truncated, or was changed by somebody.
+    """
+    path = directory / ABOUT
+    try:
+        about: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if about["format"] != FORMAT:
+            raise UserError(f"{path}: not a record of simnet capture")
+        if about["format_version"] > VERSION:
+            raise UserError(
+                f"{path}: format {about['format_version']}, written by a newer simnet ({about.get('made_by', {}).get('version')}); "
+                f"this one reads up to {VERSION}"
+            )
+        stated = about["sha256"]
+        about["table"]["sha256"], about["host"], about["campaign"]
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise UserError(f"{path}: not a record, or truncated") from None
+    if _digest(about) != stated:
+        raise UserError(f"{path}: was changed after it had been written (checksum)")
+    assert isinstance(about["host"], dict)
+    return about
+
+
 def read_record(directory: Path) -> Record:
     """Read a record and check that it is what was written.
 
@@ -207,30 +237,12 @@ def read_record(directory: Path) -> Record:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    path = directory / ABOUT
-    try:
-        about = json.loads(path.read_text(encoding="utf-8"))
-        if about["format"] != FORMAT:
-            raise UserError(f"{path}: not a record of simnet capture")
-        if about["format_version"] > VERSION:
-            raise UserError(
-                f"{path}: format {about['format_version']}, written by a newer simnet ({about.get('made_by', {}).get('version')}); "
-                f"this one reads up to {VERSION}"
-            )
-        checksum, stated = about["table"]["sha256"], about["sha256"]
-        host, _ = about["host"], about["campaign"]
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise UserError(f"{path}: not a record, or truncated") from None
-    if _digest(about) != stated:
-        raise UserError(f"{path}: was changed after it had been written (checksum)")
-    assert isinstance(host, dict)
+    about = read_about(directory)
     try:
         content = (directory / TABLE).read_bytes()
     except OSError as error:
         raise UserError(f"{directory / TABLE}: cannot be read: {error.strerror}") from None
-    if hashlib.sha256(content).hexdigest() != checksum:
+    if hashlib.sha256(content).hexdigest() != about["table"]["sha256"]:
         raise UserError(f"{directory / TABLE}: truncated, or changed after it had been written (checksum)")
     try:
         return Record(about, pq.read_table(io.BytesIO(content)).to_pandas().reindex(columns=list(COLUMNS)))
