@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 FORMAT = "simnet-capture-record"
-VERSION = 2
-"""2: time in softirqs."""
+VERSION = 3
+"""2: time in softirqs. 3: events that processors count, exits of guests under KVM."""
 TABLE, ABOUT = "windows.parquet", "record.json"
 
 _THREADS = {"load": "the generator", "reader": "the reader", "napi": "the NAPI thread"}
@@ -79,6 +79,22 @@ COLUMNS: dict[str, tuple[str, str, str]] = {
     "rescheduling": ("int64", "", "rescheduling interrupts there (/proc/interrupts, RES)"),
     "function_call": ("int64", "", "function call interrupts there (/proc/interrupts, CAL)"),
     **{
+        name: ("list", "", f"{what} on each CPU of the placement, in ascending order")
+        for name, what in {
+            "cycles": "cycles that were not idle",
+            "instructions": "instructions retired",
+            "llc_misses": "loads that missed the last-level cache (perf: LLC-load-misses)",
+            "dtlb_misses": "loads that missed the data TLB (perf: dTLB-load-misses)",
+            "itlb_misses": "fetches that missed the instruction TLB (perf: iTLB-load-misses)",
+            "kvm_exits": "exits of guests under KVM (tracepoint kvm:kvm_exit)",
+        }.items()
+    },
+    "counted_share": (
+        "double",
+        "",
+        "smallest share of the window in which one of these was really counted; it is scaled to the whole",
+    ),
+    **{
         f"{thread}_{what}": (kind, unit, f"{meaning} {who}")
         for thread, who in _THREADS.items()
         for what, kind, unit, meaning in (
@@ -95,6 +111,9 @@ COLUMNS: dict[str, tuple[str, str, str]] = {
         "s",
         "of polls_s, time in NET_RX softirqs on the CPU that brings packets to the reader (irq:softirq_entry, irq:softirq_exit)",
     ),
+    "exits_s": ("double", "s", "time for which exits were traced by reason, after the window, under the same load"),
+    "exits_of": ("string", "", "number of exits by the kernel's name of the reason; JSON"),
+    "exits_lost": ("int64", "", "exits that the trace missed"),
     "reference_spin_ns": ("double", "ns", "a turn of an empty loop, before the window"),
     "reference_system_call_ns": ("double", "ns", "a call of getppid"),
     "reference_memcpy_ns_per_kib": ("double", "ns/KiB", "copying a block of 1 MiB"),
