@@ -180,7 +180,7 @@ def test_the_facts_about_a_host_say_of_every_event_whether_it_is_counted() -> No
 def test_every_event_has_a_column_which_records_from_before_do_not_fill() -> None:
     new = [*EVENTS, KVM_EXITS, "counted_share", "exits_s", "exits_of", "exits_lost"]
     assert set(new) <= COLUMNS.keys()
-    for folder in shipped_records().values():
-        record = read_record(folder)
-        assert record.about["format_version"] == 2
+    older = [record for folder in shipped_records().values() if (record := read_record(folder)).about["format_version"] < 3]
+    assert older
+    for record in older:
         assert record.windows[new].isna().all(axis=None)
