@@ -10,7 +10,8 @@ import ctypes
 import mmap
 import os
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import NamedTuple
 
 from calibration.syscalls import system_call
@@ -161,14 +162,30 @@ class SocketMap:
         os.close(self.descriptor)
 
 
-def load_xdp(program: Program) -> int:
-    """Load an XDP program; see `_load`."""
-    return _load(program, _XDP_TYPE)
+def xdp(program: Program) -> AbstractContextManager[int]:
+    """The descriptor of an XDP program; see `_loaded`."""
+    return _loaded(program, _XDP_TYPE)
 
 
-def load_classifier(program: Program) -> int:
-    """Load a program for tc; see `_load`."""
-    return _load(program, _CLASSIFIER_TYPE)
+def classifier(program: Program) -> AbstractContextManager[int]:
+    """The descriptor of a program for tc; see `_loaded`."""
+    return _loaded(program, _CLASSIFIER_TYPE)
+
+
+@contextmanager
+def _loaded(program: Program, kind: int) -> Iterator[int]:
+    """Load a program for a while; what it was attached to or handed over to meanwhile keeps it.
+
+    Raises
+    ------
+    OSError
+        See `_load`.
+    """
+    descriptor = _load(program, kind)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def _load(program: Program, kind: int) -> int:

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import math
-import os
 import random
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib import resources
 from itertools import product
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from calibration.link.settings import Link
-from simnet.documents import Document, parse, read
-from simnet.errors import NotFoundError, UserError, nearest
-from simnet.scenario.loading import SUFFIXES, explain
+from simnet.kinds import Kind
+from simnet.scenario.loading import validated
 
+CAMPAIGNS = Kind("campaign", "offered_kpps, methods, placements", "scenarios", folder="campaigns")
 SOFTIRQ = {
     "inline": "received packets are worked on in the sender's softirq, on its CPU",
     "rps": "NAPI on the sender's CPU, the stack in a softirq on softirq_cpu (rps_cpus of the lab's interface)",
@@ -266,19 +263,9 @@ class Campaign:
         return content
 
 
-def _built_in() -> dict[str, Any]:
-    folders = [folder for folder in resources.files("scenarios").joinpath("campaigns").iterdir() if folder.is_dir()]
-    return {
-        f"{folder.name}/{file.name.removesuffix('.yaml')}": file
-        for folder in folders
-        for file in folder.iterdir()
-        if file.name.endswith(".yaml")
-    }
-
-
 def built_in_campaigns() -> list[str]:
-    """Names of the campaigns that come with simnet."""
-    return sorted(_built_in())
+    """Names of the campaigns that come with simnet, as 'folder/name'."""
+    return CAMPAIGNS.names()
 
 
 def load_campaign(name_or_path: str) -> Campaign:
@@ -294,24 +281,5 @@ def load_campaign(name_or_path: str) -> Campaign:
     UserError
         With file:line, what was given, what is allowed, and the nearest name.
     """
-    if name_or_path.endswith(SUFFIXES):
-        document = read(Path(name_or_path))
-    else:
-        names = _built_in()
-        if name_or_path not in names:
-            known = sorted(names)
-            raise NotFoundError(
-                f"no campaign {name_or_path!r}: neither a .yaml file nor one of {', '.join(known)}{nearest(name_or_path, known)}"
-            )
-        document = parse(names[name_or_path].read_text(encoding="utf-8"), f"campaign {name_or_path}")
-    return campaign(document, os.path.basename(name_or_path).removesuffix(".yaml"))
-
-
-def campaign(document: Document, name: str) -> Campaign:
-    """The campaign that a document holds; `name` is what it is called if it does not say."""
-    if not isinstance(document.data, Mapping):
-        raise UserError(f"{document.source}: not a campaign: expected keys such as offered_kpps, methods, placements")
-    try:
-        return Campaign(CampaignFile.model_validate({"name": name, **document.data}))
-    except ValidationError as error:
-        raise explain(error, document.where, CampaignFile) from None
+    document = CAMPAIGNS.open(name_or_path)
+    return Campaign(validated(CampaignFile, document, CAMPAIGNS.name_of(name_or_path)))

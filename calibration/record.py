@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 FORMAT = "simnet-capture-record"
 VERSION = 3
-"""2: time in softirqs. 3: what tracing them costs."""
+"""2: time in softirqs. 3: what tracing them costs; events that processors count, exits of guests under KVM."""
 TABLE, ABOUT = "windows.parquet", "record.json"
 
 _THREADS = {"load": "the generator", "reader": "the reader", "napi": "the NAPI thread"}
@@ -79,6 +79,22 @@ COLUMNS: dict[str, tuple[str, str, str]] = {
     "rescheduling": ("int64", "", "rescheduling interrupts there (/proc/interrupts, RES)"),
     "function_call": ("int64", "", "function call interrupts there (/proc/interrupts, CAL)"),
     **{
+        name: ("list", "", f"{what} on each CPU of the placement, in ascending order")
+        for name, what in {
+            "cycles": "cycles that were not idle",
+            "instructions": "instructions retired",
+            "llc_misses": "loads that missed the last-level cache (perf: LLC-load-misses)",
+            "dtlb_misses": "loads that missed the data TLB (perf: dTLB-load-misses)",
+            "itlb_misses": "fetches that missed the instruction TLB (perf: iTLB-load-misses)",
+            "kvm_exits": "exits of guests under KVM (tracepoint kvm:kvm_exit)",
+        }.items()
+    },
+    "counted_share": (
+        "double",
+        "",
+        "smallest share of the window in which one of these was really counted; it is scaled to the whole",
+    ),
+    **{
         f"{thread}_{what}": (kind, unit, f"{meaning} {who}")
         for thread, who in _THREADS.items()
         for what, kind, unit, meaning in (
@@ -100,6 +116,9 @@ COLUMNS: dict[str, tuple[str, str, str]] = {
         "",
         "events of the trace that were written in that time, and cost reference_event_ns each: one a softirq, one a poll",
     ),
+    "exits_s": ("double", "s", "time for which exits were traced by reason, after the window, under the same load"),
+    "exits_of": ("string", "", "number of exits by the kernel's name of the reason; JSON"),
+    "exits_lost": ("int64", "", "exits that the trace missed"),
     "reference_spin_ns": ("double", "ns", "a turn of an empty loop, before the window"),
     "reference_system_call_ns": ("double", "ns", "a call of getppid"),
     "reference_memcpy_ns_per_kib": ("double", "ns/KiB", "copying a block of 1 MiB"),
@@ -200,6 +219,36 @@ def write_record(
     return about
 
 
+def read_about(directory: Path) -> dict[str, Any]:
+    """Read the JSON file of a record, and check that it is what was written.
+
+    Raises
+    ------
+    UserError
+        If it is not there, of a newer format, truncated, or was changed by somebody.
+    """
+    path = directory / ABOUT
+    try:
+        about: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if about["format"] != FORMAT:
+            raise UserError(f"{path}: not a record of simnet capture")
+        if about["format_version"] > VERSION:
+            raise UserError(
+                f"{path}: format {about['format_version']}, written by a newer simnet ({about.get('made_by', {}).get('version')}); "
+                f"this one reads up to {VERSION}"
+            )
+        stated = about["sha256"]
+        about["table"]["sha256"], about["host"], about["campaign"]
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise UserError(f"{path}: not a record, or truncated") from None
+    if _digest(about) != stated:
+        raise UserError(f"{path}: was changed after it had been written (checksum)")
+    assert isinstance(about["host"], dict)
+    return about
+
+
 def read_record(directory: Path) -> Record:
     """Read a record and check that it is what was written.
 
@@ -213,30 +262,12 @@ def read_record(directory: Path) -> Record:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    path = directory / ABOUT
-    try:
-        about = json.loads(path.read_text(encoding="utf-8"))
-        if about["format"] != FORMAT:
-            raise UserError(f"{path}: not a record of simnet capture")
-        if about["format_version"] > VERSION:
-            raise UserError(
-                f"{path}: format {about['format_version']}, written by a newer simnet ({about.get('made_by', {}).get('version')}); "
-                f"this one reads up to {VERSION}"
-            )
-        checksum, stated = about["table"]["sha256"], about["sha256"]
-        host, _ = about["host"], about["campaign"]
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise UserError(f"{path}: not a record, or truncated") from None
-    if _digest(about) != stated:
-        raise UserError(f"{path}: was changed after it had been written (checksum)")
-    assert isinstance(host, dict)
+    about = read_about(directory)
     try:
         content = (directory / TABLE).read_bytes()
     except OSError as error:
         raise UserError(f"{directory / TABLE}: cannot be read: {error.strerror}") from None
-    if hashlib.sha256(content).hexdigest() != checksum:
+    if hashlib.sha256(content).hexdigest() != about["table"]["sha256"]:
         raise UserError(f"{directory / TABLE}: truncated, or changed after it had been written (checksum)")
     try:
         return Record(about, pq.read_table(io.BytesIO(content)).to_pandas().reindex(columns=list(COLUMNS)))

@@ -14,9 +14,11 @@ from calibration.campaign import CampaignFile, Placement, Point
 from calibration.capture import methods
 from calibration.capture.methods import Backend
 from calibration.capture.program import Program
-from calibration.collect import driver
+from calibration.collect import driver, processor_events
 from calibration.collect.counters import PLACES, Counters, Sample, processor_counts, thread_times
+from calibration.collect.exits import kvm_exit, watch_exits
 from calibration.collect.foreign_load import shares, usage
+from calibration.collect.processor_events import ProcessorEvents
 from calibration.collect.reference import Reference
 from calibration.collect.tracepoints import watch_polls
 from calibration.lab.topology import Lab
@@ -120,6 +122,7 @@ def measure(point: Point, settings: CampaignFile, generator: str, reference: Ref
         if lab.napi_thread is not None:
             threads["napi"] = lab.napi_thread
         own = {os.getpid(), reference.pid, *threads.values()}
+        events = stack.enter_context(closing(ProcessorEvents(placement.cpus)))
 
         if program is None:
             load.start(point.offered_kpps)
@@ -127,6 +130,7 @@ def measure(point: Point, settings: CampaignFile, generator: str, reference: Ref
         used, times = usage(placement.cpus, own), {name: thread_times(pid) for name, pid in threads.items()}
         before_cpus = processor_counts(placement.cpus)
         driver_before = driver.statistics(lab.receiver, lab.interface)
+        events_before = events.read()
         first = counters.sample()
         if program is not None:
             load.start(point.offered_kpps)
@@ -134,12 +138,15 @@ def measure(point: Point, settings: CampaignFile, generator: str, reference: Ref
         if program is not None:
             load.stop()
         last = counters.sample()
+        row |= processor_events.columns(events_before, events.read())
         moved = driver.changes(driver_before, driver.statistics(lab.receiver, lab.interface))
         after_cpus = processor_counts(placement.cpus)
         times_after = {name: thread_times(pid) for name, pid in threads.items()}
         foreign, stolen = shares(used, usage(placement.cpus, own), len(placement.cpus))
         if program is None:
             row |= _polls(placement, lab.interface, window.poll_trace_seconds)
+            if any(row.get(processor_events.KVM_EXITS, ())):
+                row |= _exits(placement, window.poll_trace_seconds)
         load.stop()
         strays = settings.link.stray_packets if settings.link else 0
         whole = _drained(counters, wired.quiet_s, strays)
@@ -216,6 +223,17 @@ def _polls(placement: Placement, interface: str, seconds: float) -> Row:
         "polls_softirq_s": polls.softirq_s,
         "polls_softirq_events": polls.softirq_events,
     }
+
+
+def _exits(placement: Placement, seconds: float) -> Row:
+    """Exits of guests by reason, if the campaign wants a trace."""
+    if not seconds:
+        return {}
+    try:
+        exits = watch_exits(kvm_exit(), placement.cpus, seconds)
+    except OSError:
+        return {}
+    return {"exits_s": exits.seconds, "exits_of": json.dumps(exits.reasons), "exits_lost": exits.lost}
 
 
 def _rejected(

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from simnet.errors import UserError
     from simnet.experiment.compare import compare
+    from simnet.experiment.design import built_in_designs
     from simnet.experiment.explain import explain
     from simnet.experiment.pin import pin
     from simnet.experiment.plan import expected_seconds
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from simnet.results.result import Result
     from simnet.results.statistics import Estimate
     from simnet.results.timeline import Timeline
-    from simnet.scenario.loading import built_in_designs, built_in_scenarios, load
+    from simnet.scenario.loading import built_in_scenarios, load
     from simnet.scenario.schema import Scenario
 
 _WHERE = {
@@ -56,7 +57,7 @@ _WHERE = {
     "samples_frame": "simnet.results.frames",
     "Result": "simnet.results.result",
     "Estimate": "simnet.results.statistics",
-    "built_in_designs": "simnet.scenario.loading",
+    "built_in_designs": "simnet.experiment.design",
     "built_in_scenarios": "simnet.scenario.loading",
     "load": "simnet.scenario.loading",
     "Scenario": "simnet.scenario.schema",

@@ -131,8 +131,8 @@ def parse(text: str, source: str) -> Document:
     return document
 
 
-def read(path: Path) -> Document:
-    """Read and parse a file.
+def read(path: Path, source: str | None = None) -> Document:
+    """Read and parse a file; `source` names it in messages, if not its path.
 
     Raises
     ------
@@ -147,7 +147,7 @@ def read(path: Path) -> Document:
         raise UserError(f"{path}: cannot be read: not UTF-8 text") from None
     except ValueError as error:  # a null byte in the name
         raise NotFoundError(f"{str(path)!r}: cannot be read: {error}") from None
-    return parse(text, str(path))
+    return parse(text, source or str(path))
 
 
 def merge(base: Mapping[str, Any], changes: Mapping[str, Any], whole: Collection[str] = ()) -> dict[str, Any]:

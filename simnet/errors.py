@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 
 
@@ -19,5 +18,7 @@ class NotFoundError(UserError):
 
 def nearest(given: str, allowed: Iterable[str]) -> str:
     """'; did you mean ...?' for the allowed name closest to `given`, or nothing if none is close."""
+    import difflib
+
     close = difflib.get_close_matches(given, list(allowed), n=1, cutoff=0.5)
     return f"; did you mean {close[0]!r}?" if close else ""

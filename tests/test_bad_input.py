@@ -20,6 +20,8 @@ import pytest
 from matplotlib.figure import Figure
 
 import simnet
+from calibration.campaign import built_in_campaigns
+from calibration.shipped import shipped_records
 from simnet.cli import main
 from simnet.errors import UserError
 from simnet.experiment.replicate import Ensemble, Member
@@ -387,7 +389,9 @@ def test_listing_and_showing(capsys: Capture, arguments: list[str]) -> None:
     if arguments == ["list"]:
         assert [entry["name"] for entry in content["scenarios"]] == built_in_scenarios()
         assert [entry["name"] for entry in content["parameter_sets"]] == built_in_sets()
-        assert all(entry["title"] in text for entries in content.values() for entry in entries)
+        assert [entry["name"] for entry in content["campaigns"]] == built_in_campaigns()
+        assert [entry["name"] for entry in content["records"]] == [*shipped_records()]
+        assert all(entry["title"] in text and entry["name"] in text for entries in content.values() for entry in entries)
     elif arguments[1] in built_in_sets():
         assert {q["name"]: q["value"] for q in content["quantities"]} == {q.name: q.value for q in parameter_set(arguments[1])}
         assert all(q["source"] in text for q in content["quantities"])
@@ -582,7 +586,8 @@ LONG = sets(["measure.limit_s=5000", "measure.precision=0.0000001", "capture.met
     "module",
     [
         pytest.param("simnet.errors"),
-        "simnet.cli.commands",
+        "simnet.cli.parser",
+        "simnet.cli.run",
         "pydantic",
         "numba",
         "simnet.report.text",

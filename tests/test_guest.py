@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from accounts import check_accounts
 
 import simnet
 from simnet.cli import main
@@ -53,12 +54,7 @@ def test_vring_need_event(event: int, new: int, old: int, wanted: bool) -> None:
 @pytest.mark.parametrize("method", ["kernel_module", "pf_packet", "pf_ring", "recv", "udp"])
 @pytest.mark.parametrize("reads", ["one", "drain"])
 def test_packets_and_times_add_up(method: str, reads: str) -> None:
-    result = run(capture__method=method, guest__reads=reads)
-    packets = result.packets
-    assert packets.offered == packets.captured + packets.in_flight + sum(place.packets for place in packets.dropped)
-    for shares in [core.shares for core in result.cores] + [vcpu.shares for vcpu in result.vcpus]:
-        assert sum(shares.values()) == pytest.approx(1.0, abs=1e-9)
-        assert min(shares.values()) >= -1e-12
+    check_accounts(run(capture__method=method, guest__reads=reads))
 
 
 def test_every_guest_interrupt_is_acknowledged_and_with_intx_read() -> None:

@@ -16,7 +16,7 @@ import pytest
 
 import simnet
 from simnet.cli import main
-from simnet.cli.lesson import lessons
+from simnet.cli.lessons import lessons
 
 pytest.importorskip("marimo", reason="lessons are marimo notebooks: pip install 'simnet-rx[lessons]'")
 from scenarios.lessons import _charts as charts

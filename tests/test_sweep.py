@@ -23,10 +23,9 @@ from pyarrow import parquet
 import simnet
 from simnet.cli import main
 from simnet.experiment.cells import expand
-from simnet.experiment.design import load_design
+from simnet.experiment.design import built_in_designs, load_design
 from simnet.experiment.executors import ATTEMPTS, Outcome, Task, on_this_machine
 from simnet.experiment.store import Store
-from simnet.scenario.loading import built_in_designs
 
 DESIGN = """\
 title: Twelve short cells

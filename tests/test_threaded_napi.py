@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from accounts import check_accounts
 
 import simnet
 from simnet.cli import main
@@ -20,10 +21,7 @@ def run(**settings: Any) -> simnet.Result:
 
 @pytest.mark.parametrize("method", ["kernel_module", "pf_packet", "pf_ring", "recv", "udp"])
 def test_packets_and_times_add_up(method: str) -> None:
-    result = run(capture__method=method)
-    packets = result.packets
-    assert packets.offered == packets.captured + packets.in_flight + sum(place.packets for place in packets.dropped)
-    assert all(sum(core.shares.values()) == pytest.approx(1.0, abs=1e-9) for core in result.cores)
+    check_accounts(run(capture__method=method))
 
 
 def test_thread_and_receiver_share_the_core_and_nothing_collapses() -> None:

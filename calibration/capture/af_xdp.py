@@ -63,14 +63,13 @@ class AfXdp:
             self._socket = socket.socket(AF_XDP, socket.SOCK_RAW, 0)
         self._sockets: bpf.SocketMap | None = None
         self._link = -1
-        program, number = -1, self._socket.fileno()
+        number = self._socket.fileno()
         try:
             self._sockets = bpf.SocketMap()
-            program = bpf.load_xdp(_redirecting(self._sockets.descriptor))
             self.worker = Worker(__name__, cpu, lab.receiver, (number,), descriptor=number, interface=lab.interface_index)
             try:
                 self._sockets.put(number)
-                with lab.receiver.inside():
+                with bpf.xdp(_redirecting(self._sockets.descriptor)) as program, lab.receiver.inside():
                     self._link = bpf.attach_xdp(program, lab.interface_index)
             except BaseException:
                 self.worker.close()
@@ -78,9 +77,6 @@ class AfXdp:
         except BaseException:
             self._let_go()
             raise
-        finally:
-            if program >= 0:
-                os.close(program)
 
     @property
     def captured(self) -> int:

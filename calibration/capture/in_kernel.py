@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 from calibration import bpf
+from calibration.lab.topology import Lab
 
 
-class InKernelCount:
+class InKernelCount(ABC):
     """A counter of packets that a program saw and dropped."""
 
     needs_tap = False
@@ -13,8 +16,18 @@ class InKernelCount:
     worker = None
     dropped = 0
 
-    def __init__(self) -> None:
+    def __init__(self, lab: Lab, cpu: int, receive_buffer_bytes: int | None = None) -> None:
+        del cpu, receive_buffer_bytes
         self._map = bpf.Words()
+        try:
+            self.attach(lab, self._map.descriptor)
+        except BaseException:
+            self._map.close()
+            raise
+
+    @abstractmethod
+    def attach(self, lab: Lab, counter: int) -> None:
+        """Load the program that adds to the counter, and put it where packets come by."""
 
     @property
     def captured(self) -> int:

@@ -5,8 +5,6 @@ The cheapest thing that can happen to a packet in the stack; beside `xdp_count` 
 
 from __future__ import annotations
 
-import os
-
 from calibration import bpf
 from calibration.capture.in_kernel import InKernelCount
 from calibration.lab.topology import Lab, route
@@ -17,19 +15,9 @@ _CLSACT_INGRESS = 0xFFFFFFF2
 class TcCount(InKernelCount):
     """A counter at the ingress hook. It goes with the interface, so there is nothing to detach."""
 
-    def __init__(self, lab: Lab, cpu: int, receive_buffer_bytes: int | None = None) -> None:
-        del cpu, receive_buffer_bytes
-        super().__init__()
-        program = -1
-        try:
-            program = bpf.load_classifier(bpf.counting(self._map.descriptor, bpf.TC_ACT_SHOT))
-            with lab.receiver.inside(), route() as netlink:
-                netlink.tc("add", "clsact", lab.interface_index)
-                where = {"fd": program, "name": "count", "parent": _CLSACT_INGRESS, "direct_action": True}
-                netlink.tc("add-filter", "bpf", lab.interface_index, **where)
-        except BaseException:
-            self._map.close()
-            raise
-        finally:
-            if program >= 0:
-                os.close(program)
+    def attach(self, lab: Lab, counter: int) -> None:
+        """Add a filter to the hook."""
+        with bpf.classifier(bpf.counting(counter, bpf.TC_ACT_SHOT)) as program, lab.receiver.inside(), route() as netlink:
+            netlink.tc("add", "clsact", lab.interface_index)
+            where = {"fd": program, "name": "count", "parent": _CLSACT_INGRESS, "direct_action": True}
+            netlink.tc("add-filter", "bpf", lab.interface_index, **where)

@@ -12,18 +12,10 @@ from calibration.lab.topology import Lab
 class XdpCount(InKernelCount):
     """A counter in the driver's poll."""
 
-    def __init__(self, lab: Lab, cpu: int, receive_buffer_bytes: int | None = None) -> None:
-        del cpu, receive_buffer_bytes
-        super().__init__()
-        program = bpf.load_xdp(bpf.counting(self._map.descriptor, bpf.XDP_DROP))
-        try:
-            with lab.receiver.inside():
-                self._link = bpf.attach_xdp(program, lab.interface_index)
-        except BaseException:
-            self._map.close()
-            raise
-        finally:
-            os.close(program)
+    def attach(self, lab: Lab, counter: int) -> None:
+        """Attach the program to the interface."""
+        with bpf.xdp(bpf.counting(counter, bpf.XDP_DROP)) as program, lab.receiver.inside():
+            self._link = bpf.attach_xdp(program, lab.interface_index)
 
     def close(self) -> None:
         """Detach it."""

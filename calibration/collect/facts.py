@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from calibration.collect.processor_events import available
+
 ALIKE = ("cpu_model", "cpus", "architecture", "kernel", "kernel_build", "configuration", "hypervisor", "mitigations")
 """Facts in which hosts must agree before their windows may be looked at as one host's."""
 
@@ -95,6 +97,7 @@ def facts() -> dict[str, Any]:
         "sysfs": {name: _text(f"/sys/{path}") for name, path in _SYSFS.items()},
         "scheduling_policy": os.sched_getscheduler(0),
         "nice": os.getpriority(os.PRIO_PROCESS, 0),
+        "collectors": available(),
         "python": platform.python_version(),
     }
 

@@ -1,29 +1,28 @@
-"""Events of a tracepoint on one CPU, through a ring of perf_event_open(2).
+"""Events of tracepoints, through rings of perf_event_open(2).
 
-The event's number and the places of its fields come from tracefs, which is mounted nowhere for that. Nothing is switched on for other programs, and everything ends with
-the descriptors.
+An event's number and the places of its fields come from tracefs, which is mounted nowhere for that.
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import mmap
 import os
 import re
 import struct
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 
 from calibration import syscalls
+from calibration.collect.perf_event import TRACEPOINT, Event, open_event
 
-_TRACEPOINT, _DISABLED, _USE_CLOCKID, _NONROOT_CLOEXEC = 2, 1, 1 << 25, 8
-_SAMPLE_TIME, _SAMPLE_RAW, _CLOCK_MONOTONIC = 1 << 2, 1 << 10, 1
+_DISABLED, _SAMPLE_TIME, _SAMPLE_RAW = 1, 1 << 2, 1 << 10
 _ENABLE, _DISABLE = 0x2400, 0x2401
 _RECORD_LOST, _RECORD_SAMPLE = 2, 9
 _PAGES = 1024
 _HEAD_AT, _TAIL_AT = 1024, 1032
-_ATTRIBUTES_BYTES, _CLOCKID_AT = 112, 92
 
 Reader = Callable[[int, bytes], None]
 """Takes the time of an event, in ns of CLOCK_MONOTONIC, and its fields as the kernel lays them out."""
@@ -31,10 +30,16 @@ Reader = Callable[[int, bytes], None]
 
 @dataclass(frozen=True)
 class Tracepoint:
-    """Number of a tracepoint, and where its fields are."""
+    """Number of a tracepoint, where its fields are, and how the kernel would print them (`print fmt`)."""
 
     number: int
     offsets: dict[str, int]
+    printed: str = ""
+
+    @property
+    def event(self) -> Event:
+        """As an event to be counted."""
+        return Event(TRACEPOINT, self.number)
 
 
 def tracepoints(*names: str) -> list[Tracepoint]:
@@ -47,25 +52,45 @@ def tracepoints(*names: str) -> list[Tracepoint]:
     """
     root = syscalls.detached_mount("tracefs")
     try:
-        return [
-            Tracepoint(
-                int(_text(root, f"events/{name}/id")),
-                {
-                    field: int(offset)
-                    for field, offset in re.findall(
-                        r"field:.*?(\w+)(?:\[\])?;\s*offset:(\d+);", _text(root, f"events/{name}/format")
-                    )
-                },
-            )
-            for name in names
-        ]
+        return [tracepoint(int(_text(root, f"events/{name}/id")), _text(root, f"events/{name}/format")) for name in names]
     finally:
         os.close(root)
+
+
+def tracepoint(number: int, text: str) -> Tracepoint:
+    """A tracepoint by the text of its file `format`."""
+    offsets = {field: int(offset) for field, offset in re.findall(r"field:.*?(\w+)(?:\[\])?;\s*offset:(\d+);", text)}
+    return Tracepoint(number, offsets, text.partition("print fmt:")[2].strip())
 
 
 def _text(root: int, path: str) -> str:
     with open(os.open(path, os.O_RDONLY, dir_fd=root), encoding="ascii") as file:
         return file.read()
+
+
+def watch(wanted: Sequence[tuple[Tracepoint, int, Reader]], seconds: float) -> tuple[int, int, list[int]]:
+    """Collect events of tracepoints on CPUs for a while.
+
+    Returns
+    -------
+    tuple
+        When it began and ended, in ns of CLOCK_MONOTONIC, and how many events of each are lost.
+
+    Raises
+    ------
+    OSError
+        If there is no right to use them.
+    """
+    with ExitStack() as stack:
+        rings = [stack.enter_context(closing(PerfRing(point, cpu))) for point, cpu, _ in wanted]
+        for ring in rings:
+            ring.switch(on=True)
+        began = time.monotonic_ns()
+        time.sleep(seconds)
+        ended = time.monotonic_ns()
+        for ring in rings:
+            ring.switch(on=False)
+        return began, ended, [ring.drain(read) for ring, (_, _, read) in zip(rings, wanted, strict=True)]
 
 
 class PerfRing:
@@ -78,21 +103,7 @@ class PerfRing:
     """
 
     def __init__(self, point: Tracepoint, cpu: int) -> None:
-        attributes = struct.pack(
-            "IIQQQQQII",
-            _TRACEPOINT,
-            _ATTRIBUTES_BYTES,
-            point.number,
-            1,
-            _SAMPLE_TIME | _SAMPLE_RAW,
-            0,
-            _DISABLED | _USE_CLOCKID,
-            0,
-            0,
-        )
-        buffer = ctypes.create_string_buffer(attributes, _ATTRIBUTES_BYTES)
-        struct.pack_into("i", buffer, _CLOCKID_AT, _CLOCK_MONOTONIC)
-        self._event = syscalls.system_call("perf_event_open", buffer, -1, cpu, -1, ctypes.c_ulong(_NONROOT_CLOEXEC))
+        self._event = open_event(point.event, cpu, sample_type=_SAMPLE_TIME | _SAMPLE_RAW, flags=_DISABLED)
         try:
             self._ring = mmap.mmap(self._event, (1 + _PAGES) * mmap.PAGESIZE)
         except OSError:

@@ -7,12 +7,11 @@ event costs is measured as well (`event_ns`), so that it can be taken off.
 from __future__ import annotations
 
 import struct
-import time
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 
-from calibration.collect.perf_ring import PerfRing, Reader, Tracepoint, tracepoints
+from calibration.collect.perf_ring import PerfRing, Reader, Tracepoint, tracepoints, watch
 
 MOST = 64
 """A poll takes at most this (`NAPI_POLL_WEIGHT`)."""
@@ -77,23 +76,10 @@ def watch_polls(cpus: tuple[int, ...], interface: str, seconds: float, softirq_c
         polls_there += 1
         on_poll(at, raw)
 
-    with ExitStack() as stack:
-        rings: list[tuple[PerfRing, Reader]] = []
-        for cpu in cpus:
-            rings.append((stack.enter_context(closing(PerfRing(poll, cpu))), on_poll_there if cpu == softirq_cpu else on_poll))
-        softirq_rings = []
-        if softirq_cpu is not None:
-            for times, point in ((entries, entry), (exits, leave)):
-                softirq_rings.append((stack.enter_context(closing(PerfRing(point, softirq_cpu))), marking(times, point)))
-        for ring, _ in [*rings, *softirq_rings]:
-            ring.switch(on=True)
-        began = time.monotonic_ns()
-        time.sleep(seconds)
-        ended = time.monotonic_ns()
-        for ring, _ in [*rings, *softirq_rings]:
-            ring.switch(on=False)
-        lost = sum(ring.drain(read) for ring, read in rings)
-        softirqs_lost = sum(ring.drain(read) for ring, read in softirq_rings)
+    polls = [(poll, cpu, on_poll_there if cpu == softirq_cpu else on_poll) for cpu in cpus]
+    softirqs = [] if softirq_cpu is None else [(p, softirq_cpu, marking(t, p)) for t, p in ((entries, entry), (exits, leave))]
+    began, ended, missed = watch([*polls, *softirqs], seconds)
+    lost, softirqs_lost = sum(missed[: len(polls)]), sum(missed[len(polls) :])
     whole = softirq_cpu is not None and not softirqs_lost
     marks = [[at for at in times if began <= at <= ended] for times in (entries, exits)]
     spent = time_inside(marks[0], marks[1], began, ended) / 1e9 if whole else None

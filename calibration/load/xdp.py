@@ -8,7 +8,6 @@ not sent in one burst, and counted as skipped.
 
 from __future__ import annotations
 
-import os
 import time
 
 from calibration import bpf
@@ -92,17 +91,13 @@ class XdpLoad:
     def __init__(self, namespace: Namespace, interface: int, cpu: int, frame_bytes: int, flows: int) -> None:
         self._map = bpf.Words()
         self._words = self._map.words
-        program = -1
         try:
-            program = bpf.load_xdp(paced(self._map.descriptor, interface, flows))
-            namespace.call(lambda: bpf.run_live_frames(program, frame(frame_bytes), 1))  # says if it cannot be done
-            self.worker = Worker(__name__, cpu, namespace, (program,), program=program, frame_bytes=frame_bytes)
+            with bpf.xdp(paced(self._map.descriptor, interface, flows)) as program:
+                namespace.call(lambda: bpf.run_live_frames(program, frame(frame_bytes), 1))  # says if it cannot be done
+                self.worker = Worker(__name__, cpu, namespace, (program,), program=program, frame_bytes=frame_bytes)
         except BaseException:
             self._map.close()
             raise
-        finally:
-            if program >= 0:
-                os.close(program)
 
     def start(self, kpps: float) -> None:
         """Begin to send."""

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain, combinations, product
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 from simnet.documents import Document, Path_
 from simnet.errors import UserError, nearest
 from simnet.experiment.tables import is_column
-from simnet.scenario.loading import DESIGN_SUFFIX, SUFFIXES, Change, beside, explain, open_document
+from simnet.kinds import SUFFIXES, Kind
+from simnet.scenario.loading import DESIGN_SUFFIX, Change, beside, validated
 
+DESIGNS = Kind("design", "scenario, factors, sets", "scenarios", suffix=DESIGN_SUFFIX)
 MOST_CELLS = 100_000
 SCENARIO = "scenario"
 """The setting that is not a field: it chooses what the other settings change."""
@@ -174,6 +175,11 @@ class Design:
             yield labels, (*self.sets, *changes)
 
 
+def built_in_designs() -> list[str]:
+    """Names of the designs that come with simnet, as 'folder/name'."""
+    return DESIGNS.names()
+
+
 def load_design(name_or_path: str) -> Design:
     """Read a design and check all that can be checked without expanding it.
 
@@ -187,13 +193,5 @@ def load_design(name_or_path: str) -> Design:
     UserError
         With file:line, what was given, what is allowed, and the nearest name.
     """
-    document = open_document(name_or_path, "design")
-    if not isinstance(document.data, Mapping):
-        raise UserError(f"{document.source}: not a design: expected keys such as scenario, factors, sets")
-    file_name = os.path.basename(name_or_path)
-    data = {"name": file_name.removesuffix(DESIGN_SUFFIX).removesuffix(".yaml"), **document.data}
-    try:
-        content = DesignFile.model_validate(data)
-    except ValidationError as error:
-        raise explain(error, document.where, DesignFile) from None
-    return Design(document, content)
+    document = DESIGNS.open(name_or_path)
+    return Design(document, validated(DesignFile, document, DESIGNS.name_of(name_or_path)))

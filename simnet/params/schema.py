@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
-from importlib import resources
-from pathlib import Path
 from typing import Any
 
-from simnet.documents import Document, parse, read
+from simnet.documents import Document
 from simnet.errors import NotFoundError, UserError, nearest
+from simnet.kinds import Kind
 
+SETS = Kind("parameter set", "name, host, quantities", "simnet.params", folder="sets", pattern="*")
 KINDS = ("measured", "published", "derived", "assumed", "calibrated")
 REASON = {
     "GHz": (0.01, 100.0),
@@ -203,7 +203,7 @@ def _base(document: Document, name: Any, above: tuple[str, ...]) -> ParameterSet
 
 def _build(document: Document, above: tuple[str, ...]) -> ParameterSet:
     data = document.data
-    if not isinstance(data, Mapping) or "name" not in data:
+    if "name" not in data:
         raise UserError(f"{document.source}: not a parameter set: no name")
     _refuse_unknown(document, (), data, ("name", "title", "based_on", "host", "quantities"), "")
     base = _base(document, data.get("based_on"), above)
@@ -226,26 +226,18 @@ def _build(document: Document, above: tuple[str, ...]) -> ParameterSet:
 
 def built_in_sets() -> list[str]:
     """Names of the parameter sets that come with simnet."""
-    return sorted(
-        p.name.removesuffix(".yaml")
-        for p in resources.files("simnet.params").joinpath("sets").iterdir()
-        if p.name.endswith(".yaml")
-    )
+    return SETS.names()
 
 
 @cache
 def _built_in(name: str, above: tuple[str, ...]) -> ParameterSet:
-    text = resources.files("simnet.params").joinpath("sets", f"{name}.yaml").read_text(encoding="utf-8")
-    return _build(parse(text, f"parameter set {name}"), above)
+    return _build(SETS.open(name), above)
 
 
 def _load(name_or_path: str, above: tuple[str, ...]) -> ParameterSet:
-    if name_or_path.endswith((".yaml", ".yml")):
-        return _build(read(Path(name_or_path)), above)
-    names = built_in_sets()
-    if name_or_path not in names:
-        raise NotFoundError(f"no parameter set {name_or_path!r}; there are {', '.join(names)}{nearest(name_or_path, names)}")
-    return _built_in(name_or_path, above)
+    if name_or_path in SETS.names():
+        return _built_in(name_or_path, above)
+    return _build(SETS.open(name_or_path), above)
 
 
 def parameter_set(name_or_path: str) -> ParameterSet:

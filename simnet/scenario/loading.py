@@ -7,53 +7,24 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Any, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from simnet.documents import Document, merge, parse, read
+from simnet.documents import Document, merge, parse
 from simnet.errors import NotFoundError, UserError, nearest
+from simnet.kinds import SUFFIXES, Kind
 from simnet.scenario.schema import Place, Places, Scenario
 
-SUFFIXES = (".yaml", ".yml")
 DESIGN_SUFFIX = ".design.yaml"
+SCENARIOS = Kind("scenario", "traffic, capture, host", "scenarios", but=DESIGN_SUFFIX)
+Model = TypeVar("Model", bound=BaseModel)
 _SECTIONS = ("host", "guest", "traffic", "capture", "measure", "costs")
-
-
-def _built_in_files() -> list[str]:
-    """All YAML files that come with simnet, as 'folder/file'."""
-    folders = [folder for folder in resources.files("scenarios").iterdir() if folder.is_dir()]
-    return [f"{folder.name}/{file.name}" for folder in folders for file in folder.iterdir() if file.name.endswith(".yaml")]
 
 
 def built_in_scenarios() -> list[str]:
     """Names of the scenarios that come with simnet, as 'folder/name'."""
-    return sorted(file.removesuffix(".yaml") for file in _built_in_files() if not file.endswith(DESIGN_SUFFIX))
-
-
-def built_in_designs() -> list[str]:
-    """Names of the designs that come with simnet, as 'folder/name'."""
-    return sorted(file.removesuffix(DESIGN_SUFFIX) for file in _built_in_files() if file.endswith(DESIGN_SUFFIX))
-
-
-def open_document(name_or_path: str, what: str = "scenario") -> Document:
-    """Read a scenario or a design: a file, or one that comes with simnet.
-
-    Raises
-    ------
-    UserError
-        If there is none of that name, or it is not YAML.
-    """
-    if name_or_path.endswith(SUFFIXES):
-        return read(Path(name_or_path))
-    names, suffix = (built_in_designs(), DESIGN_SUFFIX) if what == "design" else (built_in_scenarios(), ".yaml")
-    if name_or_path not in names:
-        raise NotFoundError(
-            f"no {what} {name_or_path!r}: neither a .yaml file nor one of {', '.join(names)}{nearest(name_or_path, names)}"
-        )
-    folder, name = name_or_path.split("/")
-    text = resources.files("scenarios").joinpath(folder, f"{name}{suffix}").read_text(encoding="utf-8")
-    return parse(text, f"{what} {name_or_path}")
+    return SCENARIOS.names()
 
 
 BUILT_IN = "builtin:"
@@ -95,13 +66,11 @@ def stack(name_or_path: str) -> list[Document]:
             )
         seen.append(following)
         try:
-            document = open_document(following)
+            document = SCENARIOS.open(following)
         except NotFoundError as error:
             if not documents:
                 raise
             raise UserError(f"{documents[0].where(('based_on',))}: based_on: {error}") from None
-        if not isinstance(document.data, Mapping):
-            raise UserError(f"{document.source}: not a scenario: expected keys such as traffic, capture, host")
         documents.insert(0, document)
         following = _basis(document, following)
     return documents
@@ -202,6 +171,20 @@ def explain(error: ValidationError, places: Callable[[Place], str], model: type[
     return UserError(f"{where}: {name}: {message}{given}")
 
 
+def validated(model: type[Model], document: Document, name: str) -> Model:
+    """What a document holds, checked; `name` is what it is called if it does not say.
+
+    Raises
+    ------
+    UserError
+        With file:line.
+    """
+    try:
+        return model.model_validate({"name": name, **document.data})
+    except ValidationError as error:
+        raise explain(error, document.where, model) from None
+
+
 def _data(documents: list[Document], names: str) -> dict[str, Any]:
     """The contents of a stack of documents over each other; empty sections are left out."""
     data: dict[str, Any] = {}
@@ -271,8 +254,7 @@ def load_document(document: Document, sets: Iterable[str] | Mapping[str, Any] = 
     UserError
         If it is none.
     """
-    if not isinstance(document.data, Mapping):
-        raise UserError(f"{document.source}: not a scenario: expected keys such as traffic, capture, host")
+    SCENARIOS.check(document)
     return _checked([document], document.source, sets)
 
 
