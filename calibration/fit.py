@@ -239,23 +239,26 @@ def _judge(
 
 
 def parameter_set_yaml(found: Fit, name: str) -> str:
-    """The calibrated set as a file that `parameters:` of a scenario may name. Only identified costs are changed."""
+    """The calibrated set as a file that `parameters:` of a scenario may name.
+
+    Costs that the record does not identify are in it as well, as the fit left them and marked: what several of them come to together may be known well, and is lost if one of them keeps its prior.
+    """
     prior = simnet.parameter_set(PRIOR)
     lines = [
         f"name: {name}",
         f"title: {prior.title.split(' (')[0]}, calibrated",
         f"based_on: {PRIOR}",
+        *(f'host: {{kernel: "{kernel}"}}' for kernel in {o.settings.get("host.kernel") for o in found.observations} - {None}),
         "quantities:",
         "  calibrated:",
     ]
     for parameter in found.parameters:
-        if parameter.verdict != "identified":
-            continue
+        known = "" if parameter.verdict == "identified" else ", not identified alone"
         for quantity in GROUPS[parameter.name]:
             value = prior[quantity]
             lines.append(
                 f"    {quantity}: {{value: {value * parameter.factor:.6g}, low: {value * parameter.low:.6g}, high: {value * parameter.high:.6g}, "
-                f'unit: {prior.quantity(quantity).unit}, kind: calibrated, source: "{found.source}; {parameter.factor:.3g} times the prior, with {parameter.name}"}}'
+                f'unit: {prior.quantity(quantity).unit}, kind: calibrated, source: "{found.source}; {parameter.factor:.3g} times the prior, with {parameter.name}{known}"}}'
             )
     return "\n".join(lines) + "\n"
 

@@ -31,11 +31,12 @@ def observed(scenario: str, name: str, apart: bool, kpps: float, traced: bool = 
     """What a host with the true costs would have shown."""
     settings = {**QUICK, "traffic.offered_kpps": kpps}
     method = "tap_reader" if "tap" in scenario else "recv"
-    blank = Observation(method, name, apart, kpps, 0.0, 0.0, None, None, scenario, settings)
+    blank = Observation(method, name, apart, kpps, 0.0, 0.0, 0.0, None, scenario, settings)
     shown = predict(blank, costs_of(TRUTH))
-    busy = None if name == "rps" else shown.busy
     softirq = shown.softirq if traced and name != "threaded" else None
-    return replace(blank, captured_kpps=shown.captured_kpps, spread_kpps=0.01 * shown.captured_kpps, busy=busy, softirq=softirq)
+    return replace(
+        blank, captured_kpps=shown.captured_kpps, spread_kpps=0.01 * shown.captured_kpps, busy=shown.busy, softirq=softirq
+    )
 
 
 @pytest.fixture(scope="module")
