@@ -265,11 +265,15 @@ class FlowTable(Section):
     period_s: Annotated[Number, Field(ge=1e-4, le=1e5)] = 10.0
 
 
+IN_KERNEL = ("kernel_module", "tc_count", "xdp_count")
+"""Methods that capture in the softirq: there is no process."""
+
+
 class Capture(Section):
-    """How packets are captured. `cpu` is that of the capturing process; a kernel module has none.
+    """How packets are captured. `cpu` is that of the capturing process; what captures in the kernel has none.
 
     `method`: `recv` is a packet socket without a ring, `udp` a UDP socket: a system call a packet. `tap` is a process that reads a tap behind a bridge, as a user-space
-    virtio backend does, with no guest behind it.
+    virtio backend does, with no guest behind it. `tc_count` and `xdp_count` are eBPF programs that count and drop: at tc's ingress hook, and in the driver's poll before there is an skb.
 
     `monitor`: `count` only counts (pcount, pfcount), `null` also decodes headers, `flow` also keeps a flow table.
 
@@ -277,7 +281,7 @@ class Capture(Section):
     stack, 2 straight from the driver.
     """
 
-    method: Literal["kernel_module", "pf_packet", "pf_ring", "recv", "udp", "tap"] = "kernel_module"
+    method: Literal["kernel_module", "pf_packet", "pf_ring", "recv", "udp", "tap", "tc_count", "xdp_count"] = "kernel_module"
     monitor: Annotated[Literal["count", "null", "flow"], BeforeValidator(_word)] = "null"
     cpu: Cpu = 7
     snaplen_bytes: Annotated[Count, Field(ge=16, le=65535)] = 256
@@ -289,6 +293,11 @@ class Capture(Section):
     watermark: Annotated[Count, Field(ge=1, le=16384)] = 128
     bucket_bytes: Annotated[Count, Field(ge=60, le=9216)] = 128
     flow_table: FlowTable = FlowTable()
+
+    @property
+    def in_kernel(self) -> bool:
+        """Are packets captured in the softirq, without a process?"""
+        return self.method in IN_KERNEL
 
 
 class Measure(Section):
@@ -387,8 +396,17 @@ class Scenario(Section):
             raise ValueError("guest.vms: several guests need a virtual function each (guest.backend=sr-iov)")
         if len(guest.vcpus) != guest.vms:
             raise ValueError(f"guest.vcpus: {guest.vms} guests with one vCPU each need {guest.vms} pins, not {len(guest.vcpus)}")
-        if self.capture.method != "kernel_module" or self.capture.monitor == "flow":
-            raise ValueError("guest.vms: several guests capture by kernel module, without a flow table")
+        if not self.capture.in_kernel or self.capture.monitor == "flow":
+            raise ValueError("guest.vms: several guests capture in their kernels, without a flow table")
+
+    @model_validator(mode="after")
+    def _check_capture(self) -> Scenario:
+        method, monitor = self.capture.method, self.capture.monitor
+        if method in ("tc_count", "xdp_count") and monitor != "count":
+            raise ValueError(f"capture.monitor: {method} counts packets and looks at nothing in them; set capture.monitor=count")
+        if method == "xdp_count" and self.guest is not None:
+            raise ValueError("capture.method: XDP is modelled in drivers of the host only; leave guest out, or use tc_count")
+        return self
 
     @model_validator(mode="after")
     def _check_traffic(self) -> Scenario:

@@ -104,14 +104,22 @@ def _wire_socket(m: Machine, socket: Socket, scenario: Scenario, topology: Topol
     socket.reader = add_task(m, READER, topology.working_core(capture.cpu), 0, 0, RUNNABLE)
 
 
+IN_KERNEL_COSTS = {
+    "kernel_module": ("stack_cycles", "timestamp_cycles", "clone_cycles", "ip_drop_cycles"),
+    "tc_count": ("stack_cycles", "tc_cycles"),
+    "xdp_count": ("xdp_cycles",),
+}
+"""What a packet pays behind the driver, by method."""
+
+
 def wire_capture(m: Machine, scenario: Scenario, topology: Topology, costing: Costing) -> None:
     capture = scenario.capture
-    if capture.method == "kernel_module":
-        m.tap.deliver_ps = costing.ps("stack_cycles", "timestamp_cycles", "clone_cycles", "ip_drop_cycles")
+    if capture.in_kernel:
+        m.tap.deliver_ps = costing.ps(*IN_KERNEL_COSTS[capture.method])
     else:
         _wire_socket(m, m.sockets[0], scenario, topology, costing)
     for q in [VIRTIO_NAPI] if scenario.has_tap else range(m.nic.queues):
-        m.napis[q].handler = TO_TAP if capture.method == "kernel_module" else TO_SOCKET
+        m.napis[q].handler = TO_TAP if capture.in_kernel else TO_SOCKET
     monitor = m.monitors[0]
     monitor.kind = {"count": COUNT, "null": NULL, "flow": FLOW}[capture.monitor]
     monitor.decode_ps = 0 if capture.monitor == "count" else costing.ps("decode_cycles")
