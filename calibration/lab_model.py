@@ -10,14 +10,20 @@ import numpy as np
 
 import simnet
 from simnet.errors import UserError
+from simnet.scenario.schema import IN_KERNEL
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from calibration.record import Record
 
-METHODS = {"recv": "veth", "tap_reader": "bridge-tap"}
-"""Capture back ends that the model has, and the scenarios for them."""
+METHODS: dict[str, tuple[str, dict[str, Any]]] = {
+    "recv": ("veth", {}),
+    "tap_reader": ("bridge-tap", {}),
+    "tc_count": ("veth", {"capture.method": "tc_count"}),
+    "xdp_count": ("veth", {"capture.method": "xdp_count"}),
+}
+"""Capture back ends that the model has, the scenarios for them, and what is different there."""
 PLACES = {"inline": "-inline", "rps": "-rps", "threaded": ""}
 """Ends of the scenarios' names, by where the softirq is put."""
 TICKS_HZ = (100, 250, 1000)
@@ -39,9 +45,9 @@ class Observation:
     offered_kpps, captured_kpps, spread_kpps
         Rates, and how far the repetitions are apart.
     busy
-        Share of the reader's CPU that reader and NAPI thread had, where both are known not to be charged for somebody else's softirqs; or None.
+        Share of the reader's CPU that reader and NAPI thread had, where there is a reader and both are known not to be charged for somebody else's softirqs; or None.
     softirq
-        Share of its CPU that the softirq had which brings packets to the reader, by its entries and exits; None if a thread does, or nobody traced it.
+        Share of its CPU that the softirq had which brings packets to the reader, by its entries and exits; None if a thread does, nobody traced it, or it runs from the idle loop.
     scenario, settings
         What models it.
     """
@@ -124,25 +130,28 @@ def _train_frames(windows: pd.DataFrame) -> int:
 def _observation(placement: Mapping[str, Any], windows: pd.DataFrame, settings: dict[str, Any]) -> Observation:
     offered = (windows["offered"] / windows["seconds"] / 1000).to_numpy()
     captured = (windows["captured"] / windows["seconds"] / 1000).to_numpy()
-    busy = None
-    if placement["softirq"] != "rps":
-        busy = _median((windows["reader_ran_s"] + windows["napi_ran_s"].fillna(0.0)) / windows["seconds"])
-    unseen = placement["softirq"] == "rps" and float((windows["reader_sleeps"] / windows["seconds"]).median()) > FEW_SLEEPS
-    softirq_cpu = placement["load_cpu"] if placement["softirq"] == "inline" else placement["softirq_cpu"]
     method = str(windows["method"].iloc[0])
+    has_reader = method not in IN_KERNEL
+    busy = None
+    if has_reader and placement["softirq"] != "rps":
+        busy = _median((windows["reader_ran_s"] + windows["napi_ran_s"].fillna(0.0)) / windows["seconds"])
+    sleepy = not has_reader or float((windows["reader_sleeps"] / windows["seconds"]).median()) > FEW_SLEEPS
+    unseen = placement["softirq"] == "rps" and sleepy
+    softirq_cpu = placement["load_cpu"] if placement["softirq"] == "inline" else placement["softirq_cpu"]
+    scenario, differences = METHODS[method]
     if placement["softirq"] != "threaded":
         settings = settings | {"traffic.train_frames": _train_frames(windows)}
     return Observation(
         method,
         str(windows["placement"].iloc[0]),
-        softirq_cpu != placement["reader_cpu"],
+        not has_reader or softirq_cpu != placement["reader_cpu"],
         float(np.median(offered)),
         float(np.median(captured)),
         float(np.ptp(captured)) / 2,
         busy,
         None if unseen else _median(windows["polls_softirq_s"] / windows["polls_s"]),
-        f"lab/{METHODS[method]}{PLACES[placement['softirq']]}",
-        settings | {"traffic.offered_kpps": round(float(np.median(offered)), 3)},
+        f"lab/{scenario}{PLACES[placement['softirq']]}",
+        settings | differences | {"traffic.offered_kpps": round(float(np.median(offered)), 3)},
     )
 
 

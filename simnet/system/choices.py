@@ -17,7 +17,10 @@ VIRTUAL_FUNCTION = "-vf"
 
 FIRST_KERNELS = {
     "tc_count": ((4, 5), "the clsact queueing discipline came with Linux 4.5 (4.8 is the first that is modelled)"),
-    "xdp_count": ((4, 12), "XDP came with Linux 4.8, to ixgbe with 4.12, veth with 4.19 and igb with 5.10 (5.15 is the first that is modelled)"),
+    "xdp_count": (
+        (4, 12),
+        "XDP came with Linux 4.8, to ixgbe with 4.12, veth with 4.19 and igb with 5.10 (5.15 is the first that is modelled)",
+    ),
 }
 """Version of Linux that a capture method needs, and why."""
 
