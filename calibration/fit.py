@@ -23,7 +23,7 @@ from calibration.record import Record
 SCHEMA, PRIOR = "simnet-calibration/1", "lab-x86-64"
 GROUPS: dict[str, tuple[str, ...]] = {
     "driver and skb": ("driver_cycles", "skb_cycles"),
-    "stack": ("backlog_cycles", "stack_cycles", "packet_rcv_cycles", "ip_drop_cycles", "clone_cycles"),
+    "stack": ("backlog_cycles", "stack_cycles", "packet_rcv_cycles", "ip_drop_cycles", "clone_cycles", "tpacket3_cycles"),
     "bridge and tap": ("bridge_cycles", "tap_xmit_cycles"),
     "recv call": ("recv_cycles",),
     "read of the tap": ("tap_read_cycles",),
@@ -35,7 +35,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
 }
 """Costs that are scaled together: a record of rates and shares does not tell their parts apart."""
 PAID_BY: dict[str, tuple[str, ...]] = {
-    "stack": ("recv", "tap_reader", "tc_count"),
+    "stack": ("recv", "tpacket_v3", "tap_reader", "tc_count"),
     "bridge and tap": ("tap_reader",),
     "recv call": ("recv",),
     "read of the tap": ("tap_reader",),

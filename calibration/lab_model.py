@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import simnet
+from calibration.capture.tpacket_v3 import BLOCK_BYTES, BLOCKS, RETIRE_MS
 from simnet.errors import UserError
 from simnet.scenario.schema import IN_KERNEL
 
@@ -20,6 +21,16 @@ if TYPE_CHECKING:
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "recv": ("veth", {}),
     "tap_reader": ("bridge-tap", {}),
+    "tpacket_v3": (
+        "veth",
+        {
+            "capture.method": "tpacket_v3",
+            "capture.blocks": BLOCKS,
+            "capture.block_bytes": BLOCK_BYTES,
+            "capture.block_timeout_ms": RETIRE_MS,
+            "capture.snaplen_bytes": 65535,
+        },
+    ),
     "tc_count": ("veth", {"capture.method": "tc_count"}),
     "xdp_count": ("veth", {"capture.method": "xdp_count"}),
 }

@@ -16,6 +16,7 @@ VIRTUAL_FUNCTION = "-vf"
 
 
 FIRST_KERNELS = {
+    "tpacket_v3": ((3, 2), "the ring of blocks came with Linux 3.2"),
     "tc_count": ((4, 5), "the clsact queueing discipline came with Linux 4.5 (4.8 is the first that is modelled)"),
     "xdp_count": (
         (4, 12),

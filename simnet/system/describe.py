@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from simnet.capture.socket import MMAP_RING
+from simnet.capture.socket import BLOCK_RING, MMAP_RING
 from simnet.params.schema import ParameterSet
 from simnet.scenario.schema import Scenario
 from simnet.system.choices import generation_of, link_gbps, nic_model, read_capture
@@ -43,6 +43,8 @@ def _costs(m: Machine, scenario: Scenario, clock_ghz: float) -> list[tuple[str, 
     ]
     if not in_kernel:
         holds = f"{socket.queue.slots} frames" if socket.kind == MMAP_RING else f"{socket.limit_bytes} bytes"
+        if socket.kind == BLOCK_RING:
+            holds = f"{socket.ring.blocks} blocks of {socket.ring.block_bytes} bytes"
         lines += [
             ("softirq, a frame that fits", f"{cycles(socket.copy_ps)} and {cycles(socket.copy_line_ps)} a cache line"),
             ("process, a frame", f"{cycles(socket.read_ps)} and {cycles(socket.read_line_ps)} a cache line"),
