@@ -40,9 +40,11 @@ PLACES = {"inline": "-inline", "rps": "-rps", "threaded": ""}
 TICKS_HZ = (100, 250, 1000)
 QUICK = {"measure.replications": 2, "measure.precision": 0.05}
 SHORT_S, LONG_S = 0.1, 0.5
-"""Simulated time at most: nothing takes turns where all goes well or the reader has a CPU of its own; elsewhere turns are tens of milliseconds."""
+"""Simulated time at most: nothing takes turns where all goes well or the reader has a CPU of its own; elsewhere turns, and packets that come by the block, are tens of milliseconds."""
 FEW_SLEEPS = 1000.0
 """Sleeps of the reader a second above which its CPU idles so often that softirqs run from the idle loop, where tracepoints do not see all of them."""
+BY_BLOCK = ("tpacket_v3",)
+"""Methods whose reader gets packets some milliseconds' worth at a time: it sleeps seldom, and its CPU idles all the same."""
 LIGHT = 0.995
 """Share of the offered packets that a window under light load captures."""
 
@@ -146,7 +148,7 @@ def _observation(placement: Mapping[str, Any], windows: pd.DataFrame, settings: 
     busy = None
     if has_reader and placement["softirq"] != "rps":
         busy = _median((windows["reader_ran_s"] + windows["napi_ran_s"].fillna(0.0)) / windows["seconds"])
-    sleepy = not has_reader or float((windows["reader_sleeps"] / windows["seconds"]).median()) > FEW_SLEEPS
+    sleepy = not has_reader or method in BY_BLOCK or float((windows["reader_sleeps"] / windows["seconds"]).median()) > FEW_SLEEPS
     unseen = placement["softirq"] == "rps" and sleepy
     softirq_cpu = placement["load_cpu"] if placement["softirq"] == "inline" else placement["softirq_cpu"]
     scenario, differences = METHODS[method]
@@ -177,7 +179,7 @@ class Prediction:
 
 def predict(observation: Observation, costs: Mapping[str, float]) -> Prediction:
     """Run the model with some costs (quantities of the parameter set by name)."""
-    limit_s = SHORT_S if observation.is_simple else LONG_S
+    limit_s = SHORT_S if observation.is_simple and observation.method not in BY_BLOCK else LONG_S
     scenario = simnet.load(
         observation.scenario,
         {**observation.settings, "measure.limit_s": limit_s, **{f"costs.{name}": value for name, value in costs.items()}},

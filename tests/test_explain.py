@@ -19,6 +19,11 @@ METHODS = {
     "pf_packet": ("paper/bare-metal", {"capture.method": "pf_packet"}),
     "pf_ring": ("paper/bare-metal", {"capture.method": "pf_ring"}),
     "recv": ("paper/bare-metal", {"capture.method": "recv"}),
+    "tpacket_v3": ("lab/veth-rps", {"capture.method": "tpacket_v3", "traffic.offered_kpps": 50}),
+    "tpacket_v3, frozen": (
+        "paper/bare-metal",
+        {"capture.method": "tpacket_v3", "capture.cpu": 5, "capture.blocks": 2, "capture.block_bytes": 4096},
+    ),
     "tc": ("lab/veth-inline", {"capture.method": "tc_count", "traffic.offered_kpps": 4000}),
     "XDP, NAPI thread": ("lab/veth", {"capture.method": "xdp_count", "traffic.offered_kpps": 800}),
     "XDP, a NIC's rings": ("paper/bare-metal", {"host.kernel": "5.15", "capture.method": "xdp_count", "capture.monitor": "count"}),

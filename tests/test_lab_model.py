@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 import simnet
+from calibration.capture import tpacket_v3
 from calibration.collect.tracepoints import time_inside
 from calibration.lab_model import observations, predict
 
@@ -105,6 +106,26 @@ def test_programs_lose_packets_before_the_driver_only(method: str, name: str, kp
 def test_programs_where_there_are_none(name: str, settings: dict[str, Any], message: str) -> None:
     with pytest.raises(simnet.UserError, match=message):
         simnet.run(simnet.load(name, settings))
+
+
+@pytest.mark.parametrize("name", ["lab/veth", "lab/veth-rps", "lab/veth-inline"])
+@pytest.mark.parametrize("kpps", [20, 1500])
+def test_a_reader_of_blocks_sleeps_through_them(name: str, kpps: float) -> None:
+    """Nothing is lost and hardly anything paid for reading: at most a wake-up in 4 ms, or for each block that is full."""
+    result = run(name, kpps, {"capture.method": "tpacket_v3", "capture.block_timeout_ms": 4, "measure.limit_s": 0.5})
+    assert result.captured.kpps.mean == pytest.approx(kpps, rel=0.01)
+    waits_ms = [result.latency_us[quantile] / 1000 for quantile in ("p50", "p99")]
+    full_ms = 909 / kpps
+    assert waits_ms[1] <= min(8.0, full_ms) * 1.05
+    assert waits_ms[0] == pytest.approx(min(8.0, full_ms) / 2, rel=0.1)
+
+
+def test_the_ring_is_that_of_the_runner() -> None:
+    (seen,) = observations(windows_of("tpacket_v3", "inline"))
+    scenario = simnet.load(seen.scenario, dict(seen.settings))
+    assert (scenario.capture.method, scenario.capture.block_timeout_ms) == ("tpacket_v3", tpacket_v3.RETIRE_MS)
+    assert scenario.capture.blocks * scenario.capture.block_bytes == tpacket_v3.BLOCKS * tpacket_v3.BLOCK_BYTES
+    assert predict(seen, {}).captured_kpps == pytest.approx(100, rel=0.02)
 
 
 def windows_of(method: str, softirq: str) -> Any:

@@ -277,7 +277,7 @@ class Capture(Section):
     """How packets are captured. `cpu` is that of the capturing process; what captures in the kernel has none.
 
     `method`: `recv` is a packet socket without a ring, `udp` a UDP socket: a system call a packet. `tap` is a process that reads a tap behind a bridge, as a user-space
-    virtio backend does, with no guest behind it. `tpacket_v3` is a packet socket's ring of `blocks`, of which each is handed over when it is full or `block_timeout_ms` (0: 8 ms) old; `count`
+    virtio backend does, with no guest behind it. `tpacket_v3` is a packet socket's ring of `blocks`, of which each is handed over when it is full or `block_timeout_ms` old; `count`
     takes the number of packets from its header, the other monitors walk through it. `tc_count` and `xdp_count` are eBPF programs that count and drop: at tc's ingress hook, and in the driver's poll before there is an skb.
 
     `monitor`: `count` only counts (pcount, pfcount), `null` also decodes headers, `flow` also keeps a flow table.
@@ -296,7 +296,7 @@ class Capture(Section):
     poll_timeout_ms: Annotated[Number, Field(ge=1, le=10_000)] = 500.0
     blocks: Annotated[Count, Field(ge=1, le=1152)] = 32
     block_bytes: Annotated[Count, Field(ge=4096, le=MOST_RING_BYTES)] = 131_072
-    block_timeout_ms: Annotated[Count, Field(ge=0, le=1000)] = 8
+    block_timeout_ms: Annotated[Count, Field(ge=1, le=1000)] = 8
     receive_buffer_bytes: Annotated[Count, Field(ge=2048, le=1 << 30)] = 212_992
     transparent_mode: Literal[0, 2] = 2
     slots: Annotated[Count, Field(ge=16, le=16384)] = 4096

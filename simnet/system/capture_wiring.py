@@ -26,8 +26,6 @@ TAP_FRAMES = 500
 """A tap's queue (TUN_READQ_SIZE, tx_queue_len); a packet that finds it full is dropped (Linux 3.8 and later)."""
 
 
-DEFAULT_RETIRE_MS = 8
-"""DEFAULT_PRB_RETIRE_TOV, for a socket that is not bound yet when its ring is made."""
 TPACKET_MACOFF = 66
 """Bytes of a ring's frame before the data (tpacket_rcv, Ethernet, 32-byte header)."""
 
@@ -49,8 +47,7 @@ def _libpcap_frames(snaplen: int) -> int:
 def _wire_blocks(socket: Socket, scenario: Scenario, costing: Costing, line_ps: int) -> None:
     capture, ring = scenario.capture, socket.ring
     ring.blocks, ring.block_bytes = capture.blocks, capture.block_bytes
-    timeout_ms = capture.block_timeout_ms or DEFAULT_RETIRE_MS
-    ring.timeout_jiffies = math.ceil(timeout_ms * scenario.host.hz / 1000)
+    ring.timeout_jiffies = math.ceil(capture.block_timeout_ms * scenario.host.hz / 1000)
     ring.close_ps = costing.ps("block_close_cycles") + line_ps  # the next block's header
     ring.read_ps = costing.ps("block_read_cycles") + line_ps
     if capture.monitor == "count":
