@@ -113,11 +113,11 @@ def test_programs_where_there_are_none(name: str, settings: dict[str, Any], mess
 def test_a_reader_of_blocks_sleeps_through_them(name: str, kpps: float) -> None:
     """Nothing is lost and hardly anything paid for reading: at most a wake-up in 4 ms, or for each block that is full."""
     result = run(name, kpps, {"capture.method": "tpacket_v3", "capture.block_timeout_ms": 4, "measure.limit_s": 0.5})
-    assert result.captured.kpps.mean == pytest.approx(kpps, rel=0.01)
+    assert result.captured.kpps.mean == pytest.approx(kpps, rel=0.02)
     waits_ms = [result.latency_us[quantile] / 1000 for quantile in ("p50", "p99")]
     full_ms = 909 / kpps
-    assert waits_ms[1] <= min(8.0, full_ms) * 1.05
-    assert waits_ms[0] == pytest.approx(min(8.0, full_ms) / 2, rel=0.1)
+    assert waits_ms[1] <= min(8.0, full_ms) + 0.1
+    assert min(8.0, full_ms) / 2 <= waits_ms[0] + 0.1 <= min(8.0, full_ms) / 2 + 0.2
 
 
 def test_the_ring_is_that_of_the_runner() -> None:
