@@ -42,8 +42,8 @@ PAID_BY: dict[str, tuple[str, ...]] = {
 }
 """Methods that a group matters to, where it is not all."""
 SUGGESTIONS = {
-    "driver and skb": "methods tc_count and xdp_count with placement inline, with time in softirqs (lab/counters): they end behind the skb, and before it",
-    "stack": "method recv beside tc_count, both with placement inline and time in softirqs (window.poll_trace_seconds above 0), or recv with placement rps under light load",
+    "driver and skb": "methods tc_count and xdp_count with placement inline and time in softirqs (as lab/counters has them)",
+    "stack": "methods recv and tc_count with placement inline, or recv with placement rps under light load, with time in softirqs (window.poll_trace_seconds above 0)",
     "bridge and tap": "method tap_reader with placement rps under light load, with time in softirqs",
     "recv call": "method recv with a CPU of its own (placement inline)",
     "read of the tap": "method tap_reader with a CPU of its own (placement inline)",
