@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import simnet
+from calibration.capture.tpacket_v3 import BLOCK_BYTES, BLOCKS, RETIRE_MS
 from simnet.errors import UserError
 from simnet.kernel.rules import generation_for
+from simnet.scenario.schema import IN_KERNEL
 from simnet.units import PS_PER_S
 
 if TYPE_CHECKING:
@@ -18,8 +20,23 @@ if TYPE_CHECKING:
 
     from calibration.record import Record
 
-METHODS = {"recv": "veth", "tap_reader": "bridge-tap"}
-"""Capture back ends that the model has, and the scenarios for them."""
+METHODS: dict[str, tuple[str, dict[str, Any]]] = {
+    "recv": ("veth", {}),
+    "tap_reader": ("bridge-tap", {}),
+    "tpacket_v3": (
+        "veth",
+        {
+            "capture.method": "tpacket_v3",
+            "capture.blocks": BLOCKS,
+            "capture.block_bytes": BLOCK_BYTES,
+            "capture.block_timeout_ms": RETIRE_MS,
+            "capture.snaplen_bytes": 65535,
+        },
+    ),
+    "tc_count": ("veth", {"capture.method": "tc_count"}),
+    "xdp_count": ("veth", {"capture.method": "xdp_count"}),
+}
+"""Capture back ends that the model has, the scenarios for them, and what is different there."""
 PLACES = {"inline": "-inline", "rps": "-rps", "threaded": ""}
 """Ends of the scenarios' names, by where the softirq is put."""
 SHARED_WEIGHT = 512
@@ -27,9 +44,11 @@ SHARED_WEIGHT = 512
 TICKS_HZ = (100, 250, 1000)
 QUICK = {"measure.replications": 2, "measure.precision": 0.05}
 SHORT_S, LONG_S = 0.1, 0.5
-"""Simulated time at most: nothing takes turns where all goes well or the reader has a CPU of its own; elsewhere turns are tens of milliseconds."""
+"""Simulated time at most: nothing takes turns where all goes well or the reader has a CPU of its own; elsewhere turns, and packets that come by the block, are tens of milliseconds."""
 FEW_SLEEPS = 1000.0
 """Sleeps of the reader a second above which its CPU idles so often that softirqs run from the idle loop, where tracepoints do not see all of them."""
+BY_BLOCK = ("tpacket_v3",)
+"""Methods whose reader gets packets some milliseconds' worth at a time: it sleeps seldom, and its CPU idles all the same."""
 LIGHT = 0.995
 """Share of the offered packets that a window under light load captures."""
 
@@ -43,9 +62,9 @@ class Observation:
     offered_kpps, captured_kpps, spread_kpps
         Rates, and how far the repetitions are apart.
     busy
-        Run time of reader and NAPI thread, as schedstat has it, for each second: that of softirqs which interrupt them is theirs.
+        Run time of reader and NAPI thread, as schedstat has it, for each second: that of softirqs which interrupt them is theirs. None if there is no reader.
     softirq
-        Share of its CPU that the softirq had which brings packets to the reader, by its entries and exits and less what tracing them cost; None if a thread does, or nobody traced it.
+        Share of its CPU that the softirq had which brings packets to the reader, by its entries and exits and less what tracing them cost; None if a thread does, nobody traced it, or it runs from the idle loop.
     scenario, settings
         What models it.
     """
@@ -56,7 +75,7 @@ class Observation:
     offered_kpps: float
     captured_kpps: float
     spread_kpps: float
-    busy: float
+    busy: float | None
     softirq: float | None
     scenario: str
     settings: Mapping[str, Any]
@@ -131,10 +150,15 @@ def _train_frames(windows: pd.DataFrame) -> int:
 def _observation(placement: Mapping[str, Any], windows: pd.DataFrame, settings: dict[str, Any]) -> Observation:
     offered = (windows["offered"] / windows["seconds"] / 1000).to_numpy()
     captured = (windows["captured"] / windows["seconds"] / 1000).to_numpy()
-    busy = float(((windows["reader_ran_s"] + windows["napi_ran_s"].fillna(0.0)) / windows["seconds"]).median())
-    unseen = placement["softirq"] == "rps" and float((windows["reader_sleeps"] / windows["seconds"]).median()) > FEW_SLEEPS
-    softirq_cpu = placement["load_cpu"] if placement["softirq"] == "inline" else placement["softirq_cpu"]
     method = str(windows["method"].iloc[0])
+    has_reader = method not in IN_KERNEL
+    busy = None
+    if has_reader:
+        busy = _median((windows["reader_ran_s"] + windows["napi_ran_s"].fillna(0.0)) / windows["seconds"])
+    sleepy = not has_reader or method in BY_BLOCK or float((windows["reader_sleeps"] / windows["seconds"]).median()) > FEW_SLEEPS
+    unseen = placement["softirq"] == "rps" and sleepy
+    softirq_cpu = placement["load_cpu"] if placement["softirq"] == "inline" else placement["softirq_cpu"]
+    scenario, differences = METHODS[method]
     if placement["softirq"] != "threaded":
         settings = settings | {"traffic.train_frames": _train_frames(windows)}
     softirq_s = windows["polls_softirq_s"].astype(float)
@@ -142,14 +166,14 @@ def _observation(placement: Mapping[str, Any], windows: pd.DataFrame, settings: 
     return Observation(
         method,
         str(windows["placement"].iloc[0]),
-        softirq_cpu != placement["reader_cpu"],
+        not has_reader or softirq_cpu != placement["reader_cpu"],
         float(np.median(offered)),
         float(np.median(captured)),
         float(np.ptp(captured)) / 2,
         busy,
         None if unseen else _median((softirq_s - probes_s) / windows["polls_s"]),
-        f"lab/{METHODS[method]}{PLACES[placement['softirq']]}",
-        settings | {"traffic.offered_kpps": round(float(np.median(offered)), 3)},
+        f"lab/{scenario}{PLACES[placement['softirq']]}",
+        settings | differences | {"traffic.offered_kpps": round(float(np.median(offered)), 3)},
     )
 
 
@@ -158,7 +182,7 @@ class Prediction:
     """What the model says about an observation; see there."""
 
     captured_kpps: float
-    busy: float
+    busy: float | None
     softirq: float
 
 
@@ -170,7 +194,7 @@ def ran_share(result: simnet.Result) -> float:
 
 def predict(observation: Observation, costs: Mapping[str, float]) -> Prediction:
     """Run the model with some costs (quantities of the parameter set by name)."""
-    limit_s = SHORT_S if observation.is_simple else LONG_S
+    limit_s = SHORT_S if observation.is_simple and observation.method not in BY_BLOCK else LONG_S
     scenario = simnet.load(
         observation.scenario,
         {**observation.settings, "measure.limit_s": limit_s, **{f"costs.{name}": value for name, value in costs.items()}},

@@ -59,6 +59,7 @@ EVENTS = (
     "futex_wakeups",
     "forwarded_interrupts",
     "sent_ipis",
+    "closed_blocks",
 )
 (
     DEVICE_INTERRUPTS,
@@ -77,6 +78,7 @@ EVENTS = (
     FUTEX_WAKEUPS,
     FORWARDED,
     SENT_IPIS,
+    CLOSED_BLOCKS,
 ) = range(len(EVENTS))
 
 
