@@ -524,3 +524,25 @@ def test_a_process_on_a_core_of_its_own_captures_more(settings: dict[str, Any]) 
         simulation.run([200 * PS_PER_MS])
         captured[cpu] = int(simulation.rows[-1].captured)
     assert captured[5] > captured[7] > 0
+
+
+@pytest.mark.parametrize("method", ["recv", "pf_packet"])
+def test_cores_that_deliver_at_once_each_keep_their_claim(method: str) -> None:
+    """Two cores bring frames to one socket: what is held is what waits or is on its way, whoever began first."""
+    settings = {
+        "capture.method": method,
+        "capture.cpu": 5,
+        "host.nic.queues": 2,
+        "host.nic.irq_cpus": [1, 3],
+        "traffic.flows": 500,
+        "traffic.offered_kpps": 1200,
+    }
+    scenario = load("paper/bare-metal", settings)
+    made = Simulation(scenario, resolve(scenario), seed=1, replication=0)
+    socket = made.machine.sockets[0]
+    for ms in range(1, 40):
+        made.run([ms * PS_PER_MS])
+        assert int(socket.claimed) == bin(int(socket.claimed_by)).count("1") <= 2
+        assert int(socket.queue.filled) + int(socket.claimed) <= int(socket.queue.slots)
+        if method == "recv":
+            assert int(socket.held_bytes) == (int(socket.queue.filled) + int(socket.claimed)) * int(socket.truesize_bytes)
