@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
 import simnet
-from calibration.lab_model import QUICK, TICKS_HZ
+from calibration.observation import QUICK, ticks
 from simnet.errors import UserError
 
 if TYPE_CHECKING:
@@ -146,9 +146,8 @@ def guest_windows(record: Record) -> list[GuestWindows]:
             "host.nic.irq_cpus": placement["load_cpu"],
             "guest.vcpus": [placement["reader_cpu"]],
             "guest.io_cpus": placement["reader_cpu"],
+            **ticks(record.host),
         }
-        if record.host.get("hz") in TICKS_HZ:
-            settings["host.hz"] = record.host["hz"]
         spread = float(np.ptp(interrupts)) / 2
         found.append(GuestWindows(offered, captured, max(float(np.median(interrupts)), LEAST_INTERRUPTS), spread, settings))
     return sorted(found, key=lambda w: w.offered_kpps)

@@ -1,15 +1,13 @@
-"""From windows of a record to the scenarios that model them."""
+"""From windows of a record of the lab to the scenarios that model them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-import simnet
-from simnet.errors import UserError
+from calibration.observation import BY_BACKLOG, QUICK, Observation, median, observe, ticks
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,87 +16,28 @@ if TYPE_CHECKING:
 
 METHODS = {"recv": "veth", "tap_reader": "bridge-tap"}
 """Capture back ends that the model has, and the scenarios for them."""
-PLACES = {"inline": "-inline", "rps": "-rps", "threaded": ""}
+PLACES = {"inline": "-inline", "rps": BY_BACKLOG, "threaded": ""}
 """Ends of the scenarios' names, by where the softirq is put."""
-TICKS_HZ = (100, 250, 1000)
-QUICK = {"measure.replications": 2, "measure.precision": 0.05}
-SHORT_S, LONG_S = 0.1, 0.5
-"""Simulated time at most: nothing takes turns where all goes well or the reader has a CPU of its own; elsewhere turns are tens of milliseconds."""
 FEW_SLEEPS = 1000.0
 """Sleeps of the reader a second above which its CPU idles so often that softirqs run from the idle loop, where tracepoints do not see all of them."""
-LIGHT = 0.995
-"""Share of the offered packets that a window under light load captures."""
-
-
-@dataclass(frozen=True, eq=False)
-class Observation:
-    """Windows of one method, placement and load, repetitions together: medians and half their range.
-
-    Attributes
-    ----------
-    offered_kpps, captured_kpps, spread_kpps
-        Rates, and how far the repetitions are apart.
-    busy
-        Share of the reader's CPU that reader and NAPI thread had, where both are known not to be charged for somebody else's softirqs; or None.
-    softirq
-        Share of its CPU that the softirq had which brings packets to the reader, by its entries and exits; None if a thread does, or nobody traced it.
-    scenario, settings
-        What models it.
-    """
-
-    method: str
-    placement: str
-    apart: bool
-    offered_kpps: float
-    captured_kpps: float
-    spread_kpps: float
-    busy: float | None
-    softirq: float | None
-    scenario: str
-    settings: Mapping[str, Any]
-
-    @property
-    def by_backlog(self) -> bool:
-        """Do packets come through the backlog (RPS)?"""
-        return self.scenario.endswith(PLACES["rps"])
-
-    @property
-    def is_light(self) -> bool:
-        """Is everything captured?"""
-        return self.captured_kpps >= LIGHT * self.offered_kpps
-
-    @property
-    def is_simple(self) -> bool:
-        """Is it fitted to? Light load, or a reader with a CPU of its own; nothing competes there."""
-        return self.apart or self.is_light
 
 
 def _settings(
     placement: Mapping[str, Any], campaign: Mapping[str, Any], host: Mapping[str, Any], frame_bytes: int
 ) -> dict[str, Any]:
     """The fields that a placement decides about."""
-    settings: dict[str, Any] = {"capture.cpu": placement["reader_cpu"], "traffic.frame_bytes": frame_bytes, **QUICK}
+    settings: dict[str, Any] = {"capture.cpu": placement["reader_cpu"], "traffic.frame_bytes": frame_bytes, **QUICK, **ticks(host)}
     settings["host.nic.irq_cpus"] = placement["softirq_cpu"] if placement["softirq"] == "rps" else placement["load_cpu"]
     if placement["softirq"] == "threaded":
         settings["host.nic.napi_cpus"] = placement["softirq_cpu"]
     if campaign.get("receive_buffer_bytes"):
         settings["capture.receive_buffer_bytes"] = campaign["receive_buffer_bytes"]
-    if host.get("hz") in TICKS_HZ:
-        settings["host.hz"] = host["hz"]
     return settings
 
 
 def observations(record: Record) -> list[Observation]:
-    """What a record says about placements and methods that the model has; rejected windows do not count.
-
-    Raises
-    ------
-    UserError
-        If it is a record of a real link.
-    """
+    """What a record says about placements and methods that the model has; rejected windows do not count."""
     campaign, found = record.about["campaign"], []
-    if campaign.get("link"):
-        raise UserError("a record of a link cannot be fitted yet: only the lab's wiring has a model that costs are fitted with")
     good = record.good
     good = good[good["method"].isin(list(METHODS))]
     for _, windows in good.groupby(["method", "placement", "frame_bytes", "target_kpps"]):
@@ -106,11 +45,6 @@ def observations(record: Record) -> list[Observation]:
         settings = _settings(placement, campaign, record.host, int(windows["frame_bytes"].iloc[0]))
         found.append(_observation(placement, windows, settings))
     return sorted(found, key=lambda o: (o.method, o.placement, o.offered_kpps))
-
-
-def _median(values: pd.Series) -> float | None:
-    middle = float(values.astype(float).median())
-    return None if np.isnan(middle) else middle
 
 
 def _train_frames(windows: pd.DataFrame) -> int:
@@ -122,49 +56,18 @@ def _train_frames(windows: pd.DataFrame) -> int:
 
 
 def _observation(placement: Mapping[str, Any], windows: pd.DataFrame, settings: dict[str, Any]) -> Observation:
-    offered = (windows["offered"] / windows["seconds"] / 1000).to_numpy()
-    captured = (windows["captured"] / windows["seconds"] / 1000).to_numpy()
     busy = None
     if placement["softirq"] != "rps":
-        busy = _median((windows["reader_ran_s"] + windows["napi_ran_s"].fillna(0.0)) / windows["seconds"])
+        busy = median((windows["reader_ran_s"] + windows["napi_ran_s"].fillna(0.0)) / windows["seconds"])
     unseen = placement["softirq"] == "rps" and float((windows["reader_sleeps"] / windows["seconds"]).median()) > FEW_SLEEPS
     softirq_cpu = placement["load_cpu"] if placement["softirq"] == "inline" else placement["softirq_cpu"]
-    method = str(windows["method"].iloc[0])
     if placement["softirq"] != "threaded":
         settings = settings | {"traffic.train_frames": _train_frames(windows)}
-    return Observation(
-        method,
-        str(windows["placement"].iloc[0]),
+    return observe(
+        windows,
         softirq_cpu != placement["reader_cpu"],
-        float(np.median(offered)),
-        float(np.median(captured)),
-        float(np.ptp(captured)) / 2,
         busy,
-        None if unseen else _median(windows["polls_softirq_s"] / windows["polls_s"]),
-        f"lab/{METHODS[method]}{PLACES[placement['softirq']]}",
-        settings | {"traffic.offered_kpps": round(float(np.median(offered)), 3)},
+        None if unseen else median(windows["polls_softirq_s"] / windows["polls_s"]),
+        f"lab/{METHODS[str(windows['method'].iloc[0])]}{PLACES[placement['softirq']]}",
+        settings,
     )
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What the model says about an observation; see there."""
-
-    captured_kpps: float
-    busy: float
-    softirq: float
-
-
-def predict(observation: Observation, costs: Mapping[str, float]) -> Prediction:
-    """Run the model with some costs (quantities of the parameter set by name)."""
-    limit_s = SHORT_S if observation.is_simple else LONG_S
-    scenario = simnet.load(
-        observation.scenario,
-        {**observation.settings, "measure.limit_s": limit_s, **{f"costs.{name}": value for name, value in costs.items()}},
-    )
-    result = simnet.run(scenario, workers=1)
-    cores = {core.cpu: core.shares for core in result.cores}
-    softirq_cpu = scenario.host.nic.irq_cpus
-    assert isinstance(softirq_cpu, int)
-    softirqs = cores[softirq_cpu]["softirq"] + cores[softirq_cpu]["ksoftirqd"]
-    return Prediction(result.captured.kpps.mean, 1.0 - cores[scenario.capture.cpu]["idle"], softirqs)

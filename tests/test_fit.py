@@ -11,7 +11,7 @@ import pytest
 
 import simnet
 from calibration.fit import GROUPS, Fit, costs_of, fit, parameter_set_yaml, report_text
-from calibration.lab_model import QUICK, Observation, predict
+from calibration.observation import QUICK, Observation, predict
 from simnet.cli import main
 
 TRUTH = {
