@@ -61,6 +61,8 @@ UNKNOWN = np.log(1.6)
 """A parameter whose 95 % interval is wider than this factor either way is not identified."""
 ALIKE = 0.95
 """Correlation from which two parameters are not told apart."""
+FACTS = {"kernel": "host.kernel", "nic": "host.nic.model"}
+"""What a parameter set says of its host, and the fields of a scenario that say it, too."""
 IDENTIFIED = "identified"
 """How the verdicts begin of costs that a calibrated set takes over."""
 
@@ -234,7 +236,7 @@ def _judge(
             verdict = IDENTIFIED
         elif len(members) > 1:
             of_this = of_sum
-            verdict = f"{IDENTIFIED} together with {', '.join(names[j] for j in members if j != i)}: only their sum"
+            verdict = f"{IDENTIFIED} only in sum with {' and '.join(names[j] for j in members if j != i)}"
         else:
             twin = next((names[j] for j in range(len(names)) if j != i and abs(correlation[i, j]) > ALIKE), None)
             like = f" (cannot be told from {twin})" if twin else ""
@@ -266,23 +268,21 @@ def _sums(jacobian: NDArray[np.float64], scale: float) -> list[tuple[tuple[int, 
 
 
 def parameter_set_yaml(found: Fit, name: str) -> str:
-    """The calibrated set as a file that `parameters:` of a scenario may name. Only identified costs are changed."""
+    """The calibrated set as a file that `parameters:` of a scenario may name. Only identified costs are changed; kernel and NIC are the host's, if they are known."""
     prior = simnet.parameter_set(found.prior)
-    lines = [
-        f"name: {name}",
-        f"title: {prior.title.split(' (')[0]}, calibrated",
-        f"based_on: {found.prior}",
-        "quantities:",
-        "  calibrated:",
-    ]
+    lines = [f"name: {name}", f"title: {prior.title.split(' (')[0]}, calibrated", f"based_on: {found.prior}"]
+    if found.model is not None:
+        lines += ["host:", *(f'  {fact}: "{found.model.settings[field]}"' for fact, field in FACTS.items())]
+    lines += ["quantities:", "  calibrated:"]
     for parameter in found.parameters:
         if not parameter.verdict.startswith(IDENTIFIED):
             continue
+        with_what = parameter.name + parameter.verdict.removeprefix(IDENTIFIED)
         for quantity in GROUPS[parameter.name]:
             value = prior[quantity]
             lines.append(
                 f"    {quantity}: {{value: {value * parameter.factor:.6g}, low: {value * parameter.low:.6g}, high: {value * parameter.high:.6g}, "
-                f'unit: {prior.quantity(quantity).unit}, kind: calibrated, source: "{found.source}; {parameter.factor:.3g} times the prior, with {parameter.name}"}}'
+                f'unit: {prior.quantity(quantity).unit}, kind: calibrated, source: "{found.source}; {parameter.factor:.3g} times the prior, with {with_what}"}}'
             )
     return "\n".join(lines) + "\n"
 

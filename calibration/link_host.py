@@ -43,6 +43,10 @@ def host_of(record: Record) -> Modelled:
     settings: dict[str, Any] = {"host.kernel": _rules(record.host, supposed), **ticks(record.host)}
     if "host.hz" not in settings:
         supposed.append("The record does not tell the kernel's HZ: the scenario's stands.")
+    if record.host.get("hypervisor"):
+        supposed.append(
+            "The host is a virtual machine, where telling an idle CPU and coming out of idle cost a multiple of the prior set's."
+        )
     settings |= _nic(port, record.host, supposed) | _traffic(campaign["link"]["generator"], port, supposed)
     if campaign.get("receive_buffer_bytes"):
         settings["capture.receive_buffer_bytes"] = campaign["receive_buffer_bytes"]
