@@ -17,6 +17,7 @@ from scipy.optimize import least_squares
 
 import simnet
 from calibration.observation import Modelled, Observation, Prediction, Wiring, predict
+from simnet.errors import UserError
 
 SCHEMA, PRIOR = "simnet-calibration/1", "lab-x86-64"
 GROUPS: dict[str, tuple[str, ...]] = {
@@ -268,7 +269,17 @@ def _sums(jacobian: NDArray[np.float64], scale: float) -> list[tuple[tuple[int, 
 
 
 def parameter_set_yaml(found: Fit, name: str) -> str:
-    """The calibrated set as a file that `parameters:` of a scenario may name. Only identified costs are changed; kernel and NIC are the host's, if they are known."""
+    """The calibrated set as a file that `parameters:` of a scenario may name. Only identified costs are changed; kernel and NIC are the host's, if they are known.
+
+    Raises
+    ------
+    UserError
+        If none is identified.
+    """
+    if not any(parameter.verdict.startswith(IDENTIFIED) for parameter in found.parameters):
+        raise UserError(
+            "no cost is identified by this record, so there is no parameter set to write; the report says what to measure"
+        )
     prior = simnet.parameter_set(found.prior)
     lines = [f"name: {name}", f"title: {prior.title.split(' (')[0]}, calibrated", f"based_on: {found.prior}"]
     if found.model is not None:

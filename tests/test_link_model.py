@@ -186,6 +186,15 @@ def test_the_set_and_the_command_of_the_report_make_the_model_this_host(
     assert params.quantity("device_interrupt_cycles").kind == "assumed"
 
 
+def test_a_record_that_identifies_nothing_makes_no_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    record(tmp_path / "nic", rows(1, "apart", [(1, None, 0.0)]))
+    assert main(["calibrate", str(tmp_path / "nic"), "--out", str(tmp_path / "nic.yaml")]) == 2
+    shown = capsys.readouterr()
+    assert "not identifiable from this record" in shown.out
+    assert "no cost is identified by this record" in shown.err
+    assert not (tmp_path / "nic.yaml").exists()
+
+
 @pytest.mark.parametrize("driver", DRIVERS)
 def test_what_a_record_says_of_a_port_is_enough_for_a_model(driver: str, tmp_path: Path) -> None:
     host = build(tmp_path / "root", driver)
