@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -53,7 +54,8 @@ BUSY_ERROR, BUSY_SHARE = 0.02, 0.1
 OF_MEDIAN = 0.4
 """Standard error of the median of five repetitions, as a share of half their range (normal scatter)."""
 STARTS = (-np.log(2.0), 0.0, np.log(2.0), np.log(4.0))
-"""All factors alike; the descent is made from the best."""
+"""Of the process's costs, each with each of all others': which of both waits for the other decides how windows look. The descent is made from the best pair."""
+OF_THE_PROCESS = ("recv call", "read of the tap", "going to sleep")
 PRIOR_SPREAD = np.log(4.0)
 """How far a factor may well be from 1: what the record does not say stays near the prior, and factors that only their sum is known of move alike."""
 STEP = 0.2
@@ -210,7 +212,8 @@ def fit(observations: Sequence[Observation], wiring: Wiring = LAB, workers: int 
             """Differences over steps that a discrete-event model notices."""
             return np.array([(residuals(logs + step) - residuals(logs)) / STEP for step in np.eye(len(logs)) * STEP]).T
 
-        starts = [np.full(len(names), start) for start in STARTS]
+        of_process = np.isin(names, OF_THE_PROCESS)
+        starts = [np.where(of_process, own, others) for own, others in product(STARTS, STARTS)]
         start = min(starts, key=lambda logs: float(residuals(logs) @ residuals(logs)))
         best = least_squares(residuals, start, jac=slopes, bounds=(-BOUND, BOUND), x_scale="jac", xtol=1e-3, ftol=1e-3, max_nfev=12)
         predictions = tuple(model(best.x, observations))

@@ -14,8 +14,11 @@ if TYPE_CHECKING:
 
     from calibration.record import Record
 
-METHODS = {"recv": "veth", "tap_reader": "bridge-tap"}
-"""Capture back ends that the model has, and the scenarios for them."""
+METHODS: dict[str, tuple[str, dict[str, Any]]] = {
+    "recv": ("veth", {}),
+    "tap_reader": ("bridge-tap", {}),
+}
+"""Capture back ends that the model has, the scenarios for them, and what is different there."""
 PLACES = {"inline": "-inline", "rps": BY_BACKLOG, "threaded": ""}
 """Ends of the scenarios' names, by where the softirq is put."""
 FEW_SLEEPS = 1000.0
@@ -63,11 +66,12 @@ def _observation(placement: Mapping[str, Any], windows: pd.DataFrame, settings: 
     softirq_cpu = placement["load_cpu"] if placement["softirq"] == "inline" else placement["softirq_cpu"]
     if placement["softirq"] != "threaded":
         settings = settings | {"traffic.train_frames": _train_frames(windows)}
+    scenario, differences = METHODS[str(windows["method"].iloc[0])]
     return observe(
         windows,
         softirq_cpu != placement["reader_cpu"],
         busy,
         None if unseen else median(windows["polls_softirq_s"] / windows["polls_s"]),
-        f"lab/{METHODS[str(windows['method'].iloc[0])]}{PLACES[placement['softirq']]}",
-        settings,
+        f"lab/{scenario}{PLACES[placement['softirq']]}",
+        settings | differences,
     )

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from calibration import lab_model
 from calibration.link_host import READER_CPU, SCENARIO, SOFTIRQ_CPU, host_of
 from calibration.observation import QUICK, Observation, Wiring, median, observe
 
 if TYPE_CHECKING:
     from calibration.record import Record
 
-METHODS = {"recv": "recv"}
-"""Capture back ends that the model has, and what a scenario calls them."""
+METHODS = {method: fields for method, (wiring, fields) in lab_model.METHODS.items() if wiring == "veth"}
+"""Capture back ends that the model has, and the fields that say so: those that need neither bridge nor tap in the lab."""
 WIRING = Wiring(
     "link-x86-64",
     {
@@ -48,13 +49,17 @@ def observations(record: Record) -> list[Observation]:
     for _, windows in good.groupby(["method", "placement", "frame_bytes", "flows", "target_kpps"]):
         first = windows.iloc[0]
         placement = record.about["campaign"]["placements"][first["placement"]]
-        apart = placement["softirq_cpu"] != placement["reader_cpu"]
-        settings = of_host | {
-            "capture.method": METHODS[first["method"]],
-            "capture.cpu": READER_CPU if apart else SOFTIRQ_CPU,
-            "traffic.frame_bytes": int(first["frame_bytes"]),
-            "traffic.flows": int(first["flows"]) if first["flows"] > 1 else "single",
-        }
+        has_reader = bool(windows["reader_ran_s"].notna().any())
+        apart = not has_reader or placement["softirq_cpu"] != placement["reader_cpu"]
+        settings = (
+            of_host
+            | METHODS[first["method"]]
+            | {
+                "capture.cpu": READER_CPU if apart else SOFTIRQ_CPU,
+                "traffic.frame_bytes": int(first["frame_bytes"]),
+                "traffic.flows": int(first["flows"]) if first["flows"] > 1 else "single",
+            }
+        )
         busy = median(windows["reader_ran_s"] / windows["seconds"]) if apart else None
         softirq = median(windows["polls_softirq_s"] / windows["polls_s"])
         found.append(observe(windows, apart, busy, softirq, SCENARIO, settings))

@@ -93,25 +93,27 @@ def scattered(observation: Observation, costs: Mapping[str, float], random: np.r
             min(about(shown.captured_kpps, 0.01), observation.offered_kpps)
             if shown.captured_kpps < 0.99 * observation.offered_kpps
             else observation.offered_kpps,
-            about(shown.busy, 0.02) if observation.apart else None,
+            about(shown.busy, 0.02),
             about(shown.softirq, 0.02),
         )
         for _ in range(5)
     ]
 
 
-@pytest.fixture(scope="module")
-def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A record of the built-in campaign's recv windows on a host whose costs are known."""
-    folder, random = tmp_path_factory.mktemp("link"), np.random.default_rng(1)
+def host_with(factors: Mapping[str, float], folder: Path) -> Path:
+    """A record of the built-in campaign's recv windows on a host whose costs are so many times the prior's."""
+    random = np.random.default_rng(1)
     points = [(kpps, placement) for placement in CAMPAIGN.content.placements for kpps in CAMPAIGN.content.offered_kpps]
     blank = record(folder / "blank", [row for kpps, placement in points for row in rows(kpps, placement, [(kpps, 0.5, 0.5)])])
-    costs = costs_of(TRUTH, link_model.WIRING.prior)
-    record(
-        folder / "nic",
-        [row for o in link_model.observations(blank) for row in rows(o.offered_kpps, o.placement, scattered(o, costs, random))],
-    )
+    costs = costs_of(factors, link_model.WIRING.prior)
+    shown = [(o, scattered(o, costs, random)) for o in link_model.observations(blank)]
+    record(folder / "nic", [row for o, windows in shown for row in rows(o.offered_kpps, o.placement, windows)])
     return folder / "nic"
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return host_with(TRUTH, tmp_path_factory.mktemp("link"))
 
 
 @pytest.fixture(scope="module")
@@ -141,6 +143,14 @@ def test_costs_behind_a_link_are_found_again(found: Fit) -> None:
     common = cost(TRUTH, *groups) / cost(factors, *groups) * softirq.factor
     assert softirq.low <= common <= softirq.high
     assert cost(factors, *groups) == pytest.approx(cost(TRUTH, *groups), rel=0.1)
+
+
+def test_a_reader_that_waits_for_its_softirq_is_not_taken_for_a_slow_one(tmp_path: Path) -> None:
+    """Both saturate at the same rate; the shares of their CPUs tell which is behind."""
+    found = calibrate(host_with({"driver and skb": 4.0, "recv call": 0.6, "wake-up": 3.0, "going to sleep": 1.5}, tmp_path))
+    assert isinstance(found, Fit)
+    assert {p.name: p.factor for p in found.parameters}["recv call"] < 1.2
+    assert np.abs(found.errors(used=True)).max() < 0.03
 
 
 def test_what_a_record_of_a_link_does_not_say_is_said(found: Fit) -> None:
