@@ -23,7 +23,7 @@ from simnet.errors import UserError
 SCHEMA, PRIOR = "simnet-calibration/1", "lab-x86-64"
 GROUPS: dict[str, tuple[str, ...]] = {
     "driver and skb": ("driver_cycles", "skb_cycles"),
-    "stack": ("backlog_cycles", "stack_cycles", "packet_rcv_cycles", "ip_drop_cycles", "clone_cycles"),
+    "stack": ("backlog_cycles", "stack_cycles", "packet_rcv_cycles", "ip_drop_cycles", "clone_cycles", "tpacket3_cycles"),
     "bridge and tap": ("bridge_cycles", "tap_xmit_cycles"),
     "recv call": ("recv_cycles",),
     "read of the tap": ("tap_read_cycles",),
@@ -34,9 +34,16 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "interrupt": ("device_interrupt_cycles",),
 }
 """Costs that are scaled together: a record of rates and shares does not tell their parts apart."""
+PAID_BY: dict[str, tuple[str, ...]] = {
+    "stack": ("recv", "tpacket_v3", "tap_reader", "tc_count"),
+    "bridge and tap": ("tap_reader",),
+    "recv call": ("recv",),
+    "read of the tap": ("tap_reader",),
+}
+"""Methods that a group matters to, where it is not all."""
 SUGGESTIONS = {
-    "driver and skb": "time in softirqs with placement inline and with rps (window.poll_trace_seconds above 0)",
-    "stack": "method recv with placement rps under light load, with time in softirqs (window.poll_trace_seconds above 0)",
+    "driver and skb": "methods tc_count and xdp_count with placement inline, with time in softirqs (lab/counters): they end behind the skb, and before it",
+    "stack": "method recv beside tc_count, both with placement inline and time in softirqs (window.poll_trace_seconds above 0), or recv with placement rps under light load",
     "bridge and tap": "method tap_reader with placement rps under light load, with time in softirqs",
     "recv call": "method recv with a CPU of its own (placement inline)",
     "read of the tap": "method tap_reader with a CPU of its own (placement inline)",
@@ -161,9 +168,8 @@ def costs_of(factors: Mapping[str, float], prior: str = PRIOR) -> dict[str, floa
 
 def _paid_in(observation: Observation) -> list[str]:
     """Groups of costs that an observation depends on: nothing else needs another run."""
-    elsewhere = {"recv call"} if observation.method == "tap_reader" else {"bridge and tap", "read of the tap"}
-    elsewhere |= {"driver and skb"} if observation.by_backlog else set() if observation.by_interrupt else {"interrupt"}
-    return [name for name in GROUPS if name not in elsewhere]
+    elsewhere = "driver and skb" if observation.by_backlog else "" if observation.by_interrupt else "interrupt"
+    return [name for name in GROUPS if name != elsewhere and observation.method in PAID_BY.get(name, (observation.method,))]
 
 
 def _residuals(observation: Observation, prediction: Prediction) -> list[float]:

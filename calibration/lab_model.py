@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from calibration.observation import BY_BACKLOG, QUICK, Observation, median, observe, ticks
+from calibration.capture.tpacket_v3 import BLOCK_BYTES, BLOCKS, RETIRE_MS
+from calibration.observation import BY_BACKLOG, BY_BLOCK, QUICK, Observation, median, observe, ticks
+from simnet.scenario.schema import IN_KERNEL
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,6 +19,18 @@ if TYPE_CHECKING:
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "recv": ("veth", {}),
     "tap_reader": ("bridge-tap", {}),
+    "tpacket_v3": (
+        "veth",
+        {
+            "capture.method": "tpacket_v3",
+            "capture.blocks": BLOCKS,
+            "capture.block_bytes": BLOCK_BYTES,
+            "capture.block_timeout_ms": RETIRE_MS,
+            "capture.snaplen_bytes": 65535,
+        },
+    ),
+    "tc_count": ("veth", {"capture.method": "tc_count"}),
+    "xdp_count": ("veth", {"capture.method": "xdp_count"}),
 }
 """Capture back ends that the model has, the scenarios for them, and what is different there."""
 PLACES = {"inline": "-inline", "rps": BY_BACKLOG, "threaded": ""}
@@ -59,17 +73,20 @@ def _train_frames(windows: pd.DataFrame) -> int:
 
 
 def _observation(placement: Mapping[str, Any], windows: pd.DataFrame, settings: dict[str, Any]) -> Observation:
+    method = str(windows["method"].iloc[0])
+    has_reader = method not in IN_KERNEL
     busy = None
-    if placement["softirq"] != "rps":
+    if has_reader and placement["softirq"] != "rps":
         busy = median((windows["reader_ran_s"] + windows["napi_ran_s"].fillna(0.0)) / windows["seconds"])
-    unseen = placement["softirq"] == "rps" and float((windows["reader_sleeps"] / windows["seconds"]).median()) > FEW_SLEEPS
+    sleepy = not has_reader or method in BY_BLOCK or float((windows["reader_sleeps"] / windows["seconds"]).median()) > FEW_SLEEPS
+    unseen = placement["softirq"] == "rps" and sleepy
     softirq_cpu = placement["load_cpu"] if placement["softirq"] == "inline" else placement["softirq_cpu"]
+    scenario, differences = METHODS[method]
     if placement["softirq"] != "threaded":
         settings = settings | {"traffic.train_frames": _train_frames(windows)}
-    scenario, differences = METHODS[str(windows["method"].iloc[0])]
     return observe(
         windows,
-        softirq_cpu != placement["reader_cpu"],
+        not has_reader or softirq_cpu != placement["reader_cpu"],
         busy,
         None if unseen else median(windows["polls_softirq_s"] / windows["polls_s"]),
         f"lab/{scenario}{PLACES[placement['softirq']]}",

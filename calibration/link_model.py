@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from calibration import lab_model
 from calibration.link_host import READER_CPU, SCENARIO, SOFTIRQ_CPU, host_of
 from calibration.observation import QUICK, Observation, Wiring, median, observe
+from simnet.scenario.schema import IN_KERNEL
 
 if TYPE_CHECKING:
     from calibration.record import Record
@@ -16,8 +17,8 @@ METHODS = {method: fields for method, (wiring, fields) in lab_model.METHODS.item
 WIRING = Wiring(
     "link-x86-64",
     {
-        "driver and skb": "method recv on CPUs of their own with time in softirqs (window.poll_trace_seconds above 0)",
-        "stack": "method recv on CPUs of their own with time in softirqs (window.poll_trace_seconds above 0)",
+        "driver and skb": "method tc_count with time in softirqs (window.poll_trace_seconds above 0): it ends behind the skb",
+        "stack": "method recv beside tc_count, both with time in softirqs (window.poll_trace_seconds above 0)",
         "recv call": "method recv with a CPU of its own at loads that it does not keep up with",
         "wake-up": "loads of 10 to 200 kpps with time in softirqs and moderation off (simnet capture check --usecs 0): an interrupt and a wake-up for every packet",
         "telling an idle CPU": "as for wake-up, the reader once on the softirq's CPU and once on its own",
@@ -49,8 +50,7 @@ def observations(record: Record) -> list[Observation]:
     for _, windows in good.groupby(["method", "placement", "frame_bytes", "flows", "target_kpps"]):
         first = windows.iloc[0]
         placement = record.about["campaign"]["placements"][first["placement"]]
-        has_reader = bool(windows["reader_ran_s"].notna().any())
-        apart = not has_reader or placement["softirq_cpu"] != placement["reader_cpu"]
+        apart = first["method"] in IN_KERNEL or placement["softirq_cpu"] != placement["reader_cpu"]
         settings = (
             of_host
             | METHODS[first["method"]]

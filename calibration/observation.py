@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 TICKS_HZ = (100, 250, 1000)
 QUICK = {"measure.replications": 2, "measure.precision": 0.05}
 SHORT_S, LONG_S = 0.1, 0.5
-"""Simulated time at most: nothing takes turns where all goes well or the reader has a CPU of its own; elsewhere turns are tens of milliseconds."""
+"""Simulated time at most: nothing takes turns where all goes well or the reader has a CPU of its own; elsewhere turns, and packets that come by the block, are tens of milliseconds."""
+BY_BLOCK = ("tpacket_v3",)
+"""Methods whose reader gets packets some milliseconds' worth at a time: it sleeps seldom, and its CPU idles all the same."""
 LIGHT = 0.995
 """Share of the offered packets that a window under light load captures."""
 ON_A_LINK, BY_BACKLOG = "link/", "-rps"
@@ -72,9 +74,9 @@ class Observation:
     offered_kpps, captured_kpps, spread_kpps
         Rates, and how far the repetitions are apart.
     busy
-        Share of the reader's CPU that reader and NAPI thread had, where both are known not to be charged for somebody else's softirqs; or None.
+        Share of the reader's CPU that reader and NAPI thread had, where there is a reader and both are known not to be charged for somebody else's softirqs; or None.
     softirq
-        Share of its CPU that the softirq had which brings packets to the reader, by its entries and exits; None if a thread does, or nobody traced it.
+        Share of its CPU that the softirq had which brings packets to the reader, by its entries and exits; None if a thread does, nobody traced it, or it runs from the idle loop.
     scenario, settings
         What models it.
     """
@@ -154,7 +156,7 @@ class Prediction:
 
 def predict(observation: Observation, costs: Mapping[str, float]) -> Prediction:
     """Run the model with some costs (quantities of the parameter set by name)."""
-    limit_s = SHORT_S if observation.is_simple else LONG_S
+    limit_s = SHORT_S if observation.is_simple and observation.method not in BY_BLOCK else LONG_S
     scenario = simnet.load(
         observation.scenario,
         {**observation.settings, "measure.limit_s": limit_s, **{f"costs.{name}": value for name, value in costs.items()}},

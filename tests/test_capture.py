@@ -42,16 +42,42 @@ PF_PACKET = {"capture.method": "pf_packet"}
 RECV = {"capture.method": "recv"}
 PF_RING_0 = {"capture.method": "pf_ring", "capture.transparent_mode": 0}
 PF_RING_2 = {"capture.method": "pf_ring", "capture.transparent_mode": 2}
+TPACKET_V3 = {"capture.method": "tpacket_v3"}
+SMALL = TPACKET_V3 | {"capture.block_bytes": 4096, "capture.blocks": 2, "capture.block_timeout_ms": 1000}
+"""A block has a header of 48 B and room for 28 frames of 64 B: 60 B from byte 82 on, where the IP header is at a multiple of 16; and the next one at a multiple of 8, so 144 B each."""
 EAGER = {"capture.watermark": 1}
 SOCKETS = [
     pytest.param(PF_PACKET, id="pf_packet"),
     pytest.param(RECV, id="recv"),
     pytest.param(PF_RING_0, id="pf_ring 0"),
     pytest.param(PF_RING_2, id="pf_ring 2"),
+    pytest.param(
+        TPACKET_V3 | {"capture.blocks": 4, "capture.block_bytes": 8192, "costs.tpacket3_read_cycles": 4000}, id="tpacket_v3"
+    ),
 ]
 
-SOFTIRQ_WORK = ("wake_up", "driver", "stack", "ip_drop", "timestamp", "clone", "tpacket", "tpacket_copy", "packet_rcv", "pf_ring")
-PROCESS_WORK = ("poll_call", "libpcap_read", "recv", "pfring_read", "core_to_core", "socket_to_socket")
+SOFTIRQ_WORK = (
+    "wake_up",
+    "driver",
+    "stack",
+    "ip_drop",
+    "timestamp",
+    "clone",
+    "tpacket",
+    "tpacket_copy",
+    "packet_rcv",
+    "pf_ring",
+)
+PROCESS_WORK = (
+    "poll_call",
+    "libpcap_read",
+    "recv",
+    "pfring_read",
+    "core_to_core",
+    "socket_to_socket",
+    "block_read",
+    "tpacket3_read",
+)
 
 
 def host(settings: dict[str, Any], **cycles: float) -> Simulation:
@@ -129,6 +155,43 @@ def test_what_a_packet_costs_the_softirq(settings: dict[str, Any], paid: str) ->
     row = receive(itemised(settings, SOFTIRQ_WORK), burst(1))
     assert items(spent_ps(row, "softirq"), SOFTIRQ_WORK) == Counter(paid.split())
     assert int(row.captured) == 1
+
+
+def test_what_packets_cost_that_come_by_the_block() -> None:
+    """One block, which the timer closes."""
+    work = ("driver", "stack", "ip_drop", "timestamp", "tpacket", "tpacket3", "tpacket_copy", "block_close", "wake_up")
+    row = receive(itemised(SMALL | {"capture.block_timeout_ms": 8}, work), burst(5))
+    each = ["driver", "stack", "ip_drop", "timestamp", "tpacket3", "tpacket_copy"]
+    assert items(spent_ps(row, "softirq"), work) == Counter(5 * each + ["block_close", "wake_up"])
+    assert int(row.captured) == 5
+
+
+@pytest.mark.parametrize(
+    ("method", "paid"),
+    [
+        pytest.param("tc_count", "driver skb stack tc", id="tc: no handler of a protocol"),
+        pytest.param("xdp_count", "driver xdp", id="XDP: no skb, no stack"),
+    ],
+)
+def test_what_a_packet_costs_that_a_program_drops(method: str, paid: str) -> None:
+    work = ("driver", "skb", "stack", "ip_drop", "clone", "tc", "xdp")
+    row = receive(itemised({"host.kernel": "5.15", "capture.method": method}, work), burst(3))
+    assert items(spent_ps(row, "softirq"), work) == Counter(3 * paid.split())
+    assert (int(row.captured), spent_ps(row, "system", "user")) == (3, 0)
+
+
+def test_xdp_touches_no_skb() -> None:
+    """Of the lines that come round once a ring, only the one of the driver's own bookkeeping is left."""
+
+    def lines(method: str) -> float:
+        caches = {f"costs.{level}_cycles": 10 for level in ("l1", "l2", "l3", "dram")} | {
+            "costs.descriptor_exposed": 0,
+            "costs.data_exposed": 0,
+        }
+        row = receive(host({"host.kernel": "5.15", "capture.method": method} | caches), burst(1))
+        return spent_ps(row, "softirq") / (10 * PS_PER_NS)
+
+    assert (lines("tc_count"), lines("xdp_count")) == (7, 1)
 
 
 @pytest.mark.parametrize(
@@ -305,6 +368,101 @@ def test_pf_ring_below_the_watermark_is_read_while_the_process_is_awake() -> Non
     """128 packets wake it; 10 more come while it reads."""
     row = receive(host(PF_RING_2, pfring_read=1000), burst(128) + apart(10, PS_PER_NS), run_ps=400 * PS_PER_MS)
     assert (int(row.captured), int(row.wakeups)) == (138, 1)
+
+
+# A ring of blocks
+
+
+@pytest.mark.parametrize(
+    ("block_bytes", "snaplen", "frame_bytes", "fit"),
+    [
+        pytest.param(4096, 256, 64, (4096 - 48) // 144, id="28 of 64 B"),
+        pytest.param(131_072, 256, 64, (131_072 - 48) // 144, id="909 of 64 B"),
+        pytest.param(4096, 65535, 1518, 2, id="whole frames: 1596 B, aligned to 1600"),
+        pytest.param(131_072, 65535, 1518, 81, id="81 whole frames"),
+        pytest.param(4096, 256, 1518, (4096 - 48) // 344, id="snaplen 256"),
+        pytest.param(4096, 256, 98, 22, id="23 of 176 B fill it to the last byte, which is never used"),
+        pytest.param(4096, 256, 90, 24, id="a byte beyond alignment less"),
+    ],
+)
+def test_how_many_frames_a_block_holds(block_bytes: int, snaplen: int, frame_bytes: int, fit: int) -> None:
+    simulation = host(SMALL | {"capture.block_bytes": block_bytes, "capture.blocks": 4, "capture.snaplen_bytes": snaplen})
+    stall_reader(simulation)
+    row = receive(simulation, apart(3 * fit + 1, PS_PER_NS), frame_bytes, run_ps=100 * PS_PER_MS)
+    ring = simulation.machine.sockets[0].ring
+    assert [int(ring.packets_of[block]) for block in range(3)] == [fit] * 3
+    assert (int(ring.closed), int(ring.packets), int(row.socket_dropped)) == (3, 1, 0)
+
+
+def test_the_reader_is_woken_once_a_block() -> None:
+    """Five blocks are closed by the frame that does not fit; the last frame waits for its time."""
+    row = receive(itemised(SMALL, PROCESS_WORK), apart(5 * 28 + 1, 1000 * PS_PER_NS), run_ps=900 * PS_PER_MS)
+    assert (int(row.wakeups), int(row.captured), int(row.in_flight)) == (5, 5 * 28, 1)
+    assert items(spent_ps(row, "user", "system"), PROCESS_WORK) == {"poll_call": 6, "block_read": 5, "core_to_core": 5}
+
+
+def test_who_looks_into_packets_walks_through_the_block() -> None:
+    row = receive(itemised(SMALL | {"capture.monitor": "null"}, PROCESS_WORK), apart(5, PS_PER_NS), run_ps=1_100 * PS_PER_MS)
+    done = items(spent_ps(row, "user"), PROCESS_WORK)
+    assert done == {"block_read": 1, "tpacket3_read": 5, "core_to_core": 1, "socket_to_socket": 1}  # 11 lines
+
+
+@pytest.mark.parametrize(
+    ("hz", "timeout_ms", "least_ms", "most_ms"),
+    [
+        pytest.param(1000, 8, 8, 9, id="eight jiffies"),
+        pytest.param(250, 8, 8, 12, id="two jiffies"),
+        pytest.param(250, 5, 8, 12, id="5 ms are two jiffies as well"),
+        pytest.param(250, 4, 4, 8, id="one jiffy"),
+        pytest.param(100, 4, 10, 20, id="one jiffy of 10 ms"),
+    ],
+)
+@pytest.mark.parametrize("cpu", [5, 7])
+def test_a_lonely_packet_waits_for_the_timer(hz: int, timeout_ms: int, least_ms: float, most_ms: float, cpu: int) -> None:
+    """The timer runs on a tick, never early, and wakes a core that idles."""
+    changes = {"host.hz": hz, "capture.block_timeout_ms": timeout_ms, "capture.cpu": cpu}
+    simulation = host(TPACKET_V3 | changes)
+    row = receive(simulation, burst(1), run_ps=50 * PS_PER_MS)
+    m = simulation.machine
+    waited = int(m.monitors[0].last_latency_ps)
+    assert int(row.captured) == 1
+    assert least_ms * PS_PER_MS < waited <= most_ms * PS_PER_MS
+    assert (START_PS + waited - int(m.boot_ps)) % (PS_PER_S // hz) == 0
+
+
+def test_packets_of_light_load_come_by_the_time_out() -> None:
+    """10 kpps at HZ 1000 and 4 ms: a block is opened by the timer that closed the one before, so each lasts five ticks."""
+    simulation = host(TPACKET_V3 | {"capture.block_timeout_ms": 4})
+    row = receive(simulation, apart(2000, 100_000 * PS_PER_NS), run_ps=START_PS + 200 * PS_PER_MS)
+    assert 39 <= int(row.wakeups) == int(row.socket_blocks) <= 40
+    assert int(row.captured) >= 39 * 50
+    assert int(row.latency_sum_ps) / int(row.captured) == pytest.approx(2.5 * PS_PER_MS, rel=0.05)
+
+
+def test_a_frozen_queue_loses_what_comes() -> None:
+    """Two blocks are full and the reader still at the first: the 57th frame freezes the queue."""
+    simulation = host(SMALL)
+    stall_reader(simulation)
+    row = receive(simulation, apart(100, PS_PER_NS), run_ps=100 * PS_PER_MS)
+    ring = simulation.machine.sockets[0].ring
+    assert (int(row.socket_dropped), int(row.in_flight), int(ring.freezes)) == (44, 56, 1)
+
+
+def test_the_next_frame_thaws_the_queue_when_a_block_was_handed_back() -> None:
+    """One block, a frame each us; the 29th closes it and is lost, and so are those of the 10.5 us that the reader takes: 28 to 38."""
+    simulation = host(SMALL | {"capture.blocks": 1}, block_read=10_500)
+    row = receive(simulation, apart(39 + 28 + 1, 1000 * PS_PER_NS), run_ps=100 * PS_PER_MS)
+    assert (int(row.captured), int(row.socket_dropped)) == (56, 11 + 1)
+    assert (int(simulation.machine.sockets[0].ring.freezes), int(row.in_flight)) == (2, 0)
+
+
+def test_the_timer_thaws_the_queue_when_no_frame_does() -> None:
+    simulation = host(SMALL | {"capture.blocks": 1, "capture.block_timeout_ms": 10}, block_read=10_500)
+    ring = simulation.machine.sockets[0].ring
+    receive(simulation, apart(29, 1000 * PS_PER_NS), run_ps=START_PS + PS_PER_MS)
+    assert (int(ring.is_open), int(ring.closed)) == (0, 0)
+    receive(simulation, [], run_ps=100 * PS_PER_MS)
+    assert int(ring.is_open) == 1
 
 
 # Same core or another

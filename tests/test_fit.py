@@ -11,8 +11,10 @@ import pytest
 
 import simnet
 from calibration.fit import GROUPS, Fit, costs_of, fit, parameter_set_yaml, report_text
+from calibration.lab_model import METHODS, PLACES
 from calibration.observation import QUICK, Observation, predict
 from simnet.cli import main
+from simnet.scenario.schema import IN_KERNEL
 
 TRUTH = {
     "driver and skb": 1.6,
@@ -27,28 +29,22 @@ TRUTH = {
 LOADS = (25.0, 100.0, 400.0, 800.0, 1600.0)
 
 
-def observed(scenario: str, name: str, apart: bool, kpps: float, traced: bool = True) -> Observation:
+def observed(method: str, placement: str, kpps: float, traced: bool = True) -> Observation:
     """What a host with the true costs would have shown."""
-    settings = {**QUICK, "traffic.offered_kpps": kpps}
-    method = "tap_reader" if "tap" in scenario else "recv"
-    blank = Observation(method, name, apart, kpps, 0.0, 0.0, None, None, scenario, settings)
+    wiring, differences = METHODS[method]
+    counts = method in IN_KERNEL
+    scenario, settings = f"lab/{wiring}{PLACES[placement]}", {**QUICK, **differences, "traffic.offered_kpps": kpps}
+    blank = Observation(method, placement, counts or placement == "inline", kpps, 0.0, 0.0, None, None, scenario, settings)
     shown = predict(blank, costs_of(TRUTH))
-    busy = None if name == "rps" else shown.busy
-    softirq = shown.softirq if traced and name != "threaded" else None
+    busy = None if counts or placement == "rps" else shown.busy
+    softirq = shown.softirq if traced and placement != "threaded" else None
     return replace(blank, captured_kpps=shown.captured_kpps, spread_kpps=0.01 * shown.captured_kpps, busy=busy, softirq=softirq)
 
 
 @pytest.fixture(scope="module")
 def found() -> Fit:
-    places = (("-inline", "inline", True), ("", "threaded", False), ("-rps", "rps", False))
-    return fit(
-        [
-            observed(f"lab/{wiring}{end}", name, apart, kpps)
-            for wiring in ("veth", "bridge-tap")
-            for end, name, apart in places
-            for kpps in LOADS
-        ]
-    )
+    methods, placements = ("recv", "tap_reader"), ("inline", "threaded", "rps")
+    return fit([observed(method, placement, kpps) for method in methods for placement in placements for kpps in LOADS])
 
 
 def test_costs_are_found_again(found: Fit) -> None:
@@ -71,12 +67,26 @@ def test_held_back_windows_are_predicted(found: Fit) -> None:
 
 def test_what_a_record_does_not_say_is_said() -> None:
     """A reader on a CPU of its own never shares it with a NAPI thread: nothing tells what that would cost."""
-    alone = fit([observed("lab/veth-inline", "inline", True, kpps) for kpps in (100.0, 400.0)])
+    alone = fit([observed("recv", "inline", kpps) for kpps in (100.0, 400.0)])
     verdicts = {parameter.name: parameter.verdict for parameter in alone.parameters}
     unknown = [name for name in GROUPS if verdicts[name].startswith("not identifiable")]
     assert unknown
     assert all("measure " in verdicts[name] for name in unknown)
     assert "not identifiable" in report_text(alone)
+
+
+def test_programs_that_drop_packets_tell_the_driver_from_the_stack() -> None:
+    """Readers pay for the driver, the stack and their own wake-up in one; a program at tc's hook for driver and skb, one in XDP for the driver."""
+    readers = [observed("recv", placement, kpps, kpps > 350) for placement in ("inline", "rps") for kpps in (150.0, 400.0)]
+    programs = [observed(method, "inline", kpps) for method in ("tc_count", "xdp_count") for kpps in (150.0, 400.0, 800.0)]
+    without, beside, alone = (
+        {parameter.name: parameter for parameter in fit(windows).parameters}["driver and skb"]
+        for windows in (readers, readers + programs[:3], programs)
+    )
+    assert "measure methods tc_count and xdp_count" in without.verdict
+    for found in (beside, alone):
+        assert found.verdict == "identified"
+        assert found.factor == pytest.approx(TRUTH["driver and skb"], rel=0.1)
 
 
 def test_a_set_is_chosen_on_the_command_line(found: Fit, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -93,21 +94,21 @@ def scattered(observation: Observation, costs: Mapping[str, float], random: np.r
             min(about(shown.captured_kpps, 0.01), observation.offered_kpps)
             if shown.captured_kpps < 0.99 * observation.offered_kpps
             else observation.offered_kpps,
-            about(shown.busy, 0.02),
+            None if observation.method == "tc_count" else about(shown.busy, 0.02),
             about(shown.softirq, 0.02),
         )
         for _ in range(5)
     ]
 
 
-def host_with(factors: Mapping[str, float], folder: Path) -> Path:
-    """A record of the built-in campaign's recv windows on a host whose costs are so many times the prior's."""
-    random = np.random.default_rng(1)
-    points = [(kpps, placement) for placement in CAMPAIGN.content.placements for kpps in CAMPAIGN.content.offered_kpps]
-    blank = record(folder / "blank", [row for kpps, placement in points for row in rows(kpps, placement, [(kpps, 0.5, 0.5)])])
+def host_with(factors: Mapping[str, float], folder: Path, methods: Sequence[str] = ("recv",)) -> Path:
+    """A record of the built-in campaign's points on a host whose costs are so many times the prior's."""
+    random, content = np.random.default_rng(1), CAMPAIGN.content
+    points = product(content.offered_kpps, content.placements, methods)
+    blank = [row for kpps, placement, method in points for row in rows(kpps, placement, [(kpps, 0.5, 0.5)], method)]
     costs = costs_of(factors, link_model.WIRING.prior)
-    shown = [(o, scattered(o, costs, random)) for o in link_model.observations(blank)]
-    record(folder / "nic", [row for o, windows in shown for row in rows(o.offered_kpps, o.placement, windows)])
+    shown = [(o, scattered(o, costs, random)) for o in link_model.observations(record(folder / "blank", blank))]
+    record(folder / "nic", [row for o, windows in shown for row in rows(o.offered_kpps, o.placement, windows, o.method)])
     return folder / "nic"
 
 
@@ -151,6 +152,23 @@ def test_a_reader_that_waits_for_its_softirq_is_not_taken_for_a_slow_one(tmp_pat
     assert isinstance(found, Fit)
     assert {p.name: p.factor for p in found.parameters}["recv call"] < 1.2
     assert np.abs(found.errors(used=True)).max() < 0.03
+
+
+def test_a_program_that_ends_behind_the_skb_tells_driver_from_stack(tmp_path: Path) -> None:
+    found = calibrate(host_with(TRUTH, tmp_path, ("recv", "tc_count")))
+    assert isinstance(found, Fit)
+    parameters = {parameter.name: parameter for parameter in found.parameters}
+    for name in ("driver and skb", "stack", "recv call"):
+        assert parameters[name].verdict == "identified"
+        assert parameters[name].low <= TRUTH[name] <= parameters[name].high
+
+
+def test_all_methods_of_the_built_in_campaign_are_modelled(tmp_path: Path) -> None:
+    windows = [row for method in CAMPAIGN.content.methods for row in rows(100, "apart", [(100, 0.1, 0.1)], method)]
+    found = link_model.observations(record(tmp_path / "nic", windows))
+    assert [o.method for o in found] == sorted(CAMPAIGN.content.methods)
+    for o in found:
+        assert predict(o, {}).captured_kpps == pytest.approx(100, rel=0.02)
 
 
 def test_what_a_record_of_a_link_does_not_say_is_said(found: Fit) -> None:

@@ -54,6 +54,18 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
     "UDP socket": ("paper/bare-metal", {"capture.method": "udp", "traffic.offered_kpps": 500}),
+    "TPACKET_V3": (
+        "paper/bare-metal",
+        {
+            "capture.method": "tpacket_v3",
+            "capture.cpu": 5,
+            "capture.block_bytes": 4096,
+            "capture.blocks": 8,
+            "traffic.offered_kpps": 900,
+        },
+    ),
+    "counting in tc": ("lab/veth-rps", {"capture.method": "tc_count"}),
+    "counting in XDP": ("lab/veth-inline", {"capture.method": "xdp_count"}),
     "DROP_EN": ("paper/bare-metal", {"host.nic.drop_en": True}),
     "PAUSE": ("paper/bare-metal", {"traffic.switch_honours_pause": True}),
     "guest": ("paper/vm", {}),

@@ -1,7 +1,9 @@
-"""The kernel module: an ETH_P_ALL packet_type in the receive path (the PNA, net/core/dev.c `__netif_receive_skb`).
+"""Capture in the receive softirq itself. There is no queue and no process: what gets there is captured.
 
-It runs in the softirq, before the bridge and IP. Because another handler holds a reference, each packet costs a clone and its free, a time stamp, and the
-original's way to ip_rcv, where it is dropped as OTHERHOST. There is no queue: what reaches the tap is captured.
+- The kernel module: an ETH_P_ALL packet_type (the PNA, net/core/dev.c `__netif_receive_skb`), before the bridge and IP. Because another handler holds a reference, each packet costs a
+  clone and its free, a time stamp, and the original's way to ip_rcv, where it is dropped as OTHERHOST.
+- tc: an eBPF classifier at the ingress hook (`sch_handle_ingress`, after RPS) that counts and returns TC_ACT_SHOT. No handler of a protocol sees the packet.
+- XDP: a program in the driver's poll (`veth_xdp_rcv_one`, `ixgbe_run_xdp`, before RPS) that counts and returns XDP_DROP. There is no skb and no stack.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from simnet.traffic.frame import Frame
 
 
 class KernelTap(Record):
-    """The tap. `deliver_ps`: stack, clone, time stamp, drop by IP; `monitor`: whose packets these are."""
+    """The place. `deliver_ps`: what a packet pays behind the driver; `monitor`: whose packets these are."""
 
     deliver_ps: int
     monitor: int

@@ -169,7 +169,7 @@ def _commands(things: Sequence[Movable], cpus: Sequence[int], settings: Mapping[
 
 def process_place(scenario: Scenario) -> str | None:
     """Where in a guest the capturing process runs."""
-    return None if scenario.guest is None or scenario.capture.method == "kernel_module" else f"vCPU {scenario.capture.cpu}"
+    return None if scenario.guest is None or scenario.capture.in_kernel else f"vCPU {scenario.capture.cpu}"
 
 
 def _arrangements(scenario: Scenario, topology: Topology) -> Iterator[dict[str, Any]]:

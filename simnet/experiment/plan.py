@@ -20,6 +20,8 @@ SHARED_PILOT_S = 1.0
 TAP_PILOT_S = 0.25
 """Behind a tap the backend's thread limits and turns in the guest hardly matter: no cell of the paper moves by half a per cent between this and a pilot of 1 s."""
 PILOT_FRAMES = 5_000
+PILOT_BLOCKS = 100
+"""Packets that wait for a block's time-out come by the block: so many make a rate, and the first of them stands out as warm-up."""
 MANY_FLOWS = 1024
 PAPER_SECONDS, PAPER_SAMPLE_S, PAPER_DROPPED = 240, 10, 2
 """ICCCN 2012, section IV: 240 s, a sample each 10 s, the first and last two dropped."""
@@ -56,6 +58,8 @@ def plan_of(scenario: Scenario, params: ParameterSet, offered_kpps: float | None
     pilot_s = TAP_PILOT_S if scenario.has_tap else SHARED_PILOT_S if shared else QUICK_PILOT_S
     if offered_kpps:
         pilot_s = max(pilot_s, PILOT_FRAMES / (offered_kpps * 1000))
+    if scenario.capture.method == "tpacket_v3":
+        pilot_s = max(pilot_s, PILOT_BLOCKS * scenario.capture.block_timeout_ms / 1000)
     limit_s = scenario.measure.limit_s
     period_s = 0.0
     if scenario.capture.monitor == "flow" and (

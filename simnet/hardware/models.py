@@ -18,7 +18,7 @@ class NicModel:
     the indirection table stands in for the filter of MAC addresses, so that each guest gets an equal share of the flows. *veth* and *backlog* are no hardware but queues of
     the kernel that a poll empties like a NIC's.
 
-    `packet_costs` names what a poll pays for a packet; without `dma` it finds packets in the caches of the core that sent them. With a `page_pool` who frees a packet gives its
+    A poll pays `driver_costs` for a packet and `skb_costs` for making an skb of it, none where packets come as skbs; without `dma` it finds packets in the caches of the core that sent them. With a `page_pool` who frees a packet gives its
     page back under a lock that keeps softirqs off (`page_pool_recycle_in_ring`), so a reader lets pending softirqs run after every packet, as with a UDP socket.
     """
 
@@ -39,7 +39,8 @@ class NicModel:
     reta_reversed: bool
     drop_en: bool
     source: str
-    packet_costs: tuple[str, ...] = ("driver_cycles", "skb_cycles")
+    driver_costs: tuple[str, ...] = ("driver_cycles",)
+    skb_costs: tuple[str, ...] = ("skb_cycles",)
     dma: bool = True
     page_pool: bool = False
 
@@ -111,7 +112,8 @@ _BACKLOG = replace(
     name="backlog",
     driver="process_backlog",
     ring=(1001, 1001, 1001, 1),
-    packet_costs=("backlog_cycles",),
+    driver_costs=("backlog_cycles",),
+    skb_costs=(),
     source="net/core/dev.c: packets that RPS sends to another CPU wait there in input_pkt_queue (netdev_max_backlog 1000) for process_backlog; an interrupt tells that CPU. Driver and skb were paid by the CPU that sent them there",
 )
 

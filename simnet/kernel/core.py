@@ -57,6 +57,7 @@ EVENTS = (
     "futex_wakeups",
     "forwarded_interrupts",
     "sent_ipis",
+    "closed_blocks",
 )
 (
     DEVICE_INTERRUPTS,
@@ -75,6 +76,7 @@ EVENTS = (
     FUTEX_WAKEUPS,
     FORWARDED,
     SENT_IPIS,
+    CLOSED_BLOCKS,
 ) = range(len(EVENTS))
 
 

@@ -7,6 +7,8 @@ went with 2.6.36 and came back in 3.5 as a boot option.
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from simnet.agenda import NEVER, TICKS, TIMEOUTS
 from simnet.compiled import cold_jit, jit
 from simnet.hardware.cpu import (
@@ -30,6 +32,7 @@ from simnet.kernel.core import (
 from simnet.kernel.napi import HasNapi, napi_schedule
 from simnet.kernel.sched import check_preempt_tick, wake_up
 from simnet.kernel.softirq import raise_softirq
+from simnet.kernel.timers import HasTimers, timers_fire
 
 
 @cold_jit
@@ -79,10 +82,14 @@ def ticks_fire(m: HasNapi, physical: int, now: int) -> None:
     m.agenda.due_ps[TICKS] = following
 
 
+class HasTimeouts(HasNapi, HasTimers, Protocol):
+    """What time-outs may touch."""
+
+
 @cold_jit
-def timeouts_fire(m: HasNapi, now: int) -> None:
-    """The physical processors of sleepers whose time-out has passed are interrupted."""
-    following = NEVER
+def timeouts_fire(m: HasTimeouts, now: int) -> None:
+    """The physical processors of sleepers whose time-out has passed are interrupted, and those of timers that are due."""
+    following = timers_fire(m, now)
     for i in range(m.task_count):
         task = m.tasks[i]
         if m.cpus[task.core].carrier != PHYSICAL:

@@ -28,8 +28,8 @@ from simnet.kernel.core import (
 )
 from simnet.kernel.sched import wake_up
 
-# Phases of a run: between rounds, serving the raised softirqs, in net_rx_action, in a poll, ksoftirqd was woken, in net_tx_action.
-ROUND, SERVE, NET_RX, POLL, LEAVE, NET_TX = 0, 1, 2, 3, 4, 5
+# Phases of a run: between rounds, serving the raised softirqs, in net_rx_action, in a poll, ksoftirqd was woken, in net_tx_action, running timers.
+ROUND, SERVE, NET_RX, POLL, LEAVE, NET_TX, TIMERS = 0, 1, 2, 3, 4, 5, 6
 
 FINISHED = -3
 POLLING = -4
@@ -112,6 +112,7 @@ def serve(m: HasCores, c: int, now: int) -> int:
     run = m.cores[c].softirq
     if run.active & TIMER_SOFTIRQ:
         run.active &= ~TIMER_SOFTIRQ
+        run.phase = TIMERS
         m.cores[c].events[TIMER_SOFTIRQS] += 1
         return m.costs.timer_softirq_ps
     if run.active & NET_TX_SOFTIRQ:

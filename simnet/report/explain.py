@@ -27,6 +27,7 @@ TITLES = {
     "capture": "capture, in the softirq",
     "copy": "capture, copy to the ring",
     "process": "capture, reading process",
+    "blocks": "closing blocks",
     "poll_calls": "poll() with nothing there",
     "monitor": "monitor",
     "wakeups": "wake-ups",

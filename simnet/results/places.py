@@ -48,6 +48,14 @@ def places(method: str, drop_en: bool, has_tap: bool = False) -> tuple[Place, ..
             "PACKET_STATISTICS tp_drops (pcap_stats ps_drop)",
             "move the process to another CPU (capture.cpu); a larger ring (capture.ring_frames)",
         ),
+        "tpacket_v3": Place(
+            "packet_ring",
+            "socket_dropped",
+            "packet socket ring",
+            "the queue was frozen when the softirq brought the packet: the next block was still the process's",
+            "PACKET_STATISTICS tp_drops (and tp_freeze_q_cnt)",
+            "move the process to another CPU (capture.cpu); more or larger blocks (capture.blocks, capture.block_bytes)",
+        ),
         "recv": Place(
             "receive_buffer",
             "socket_dropped",

@@ -35,7 +35,7 @@ HOST_STAGES = (
     "inject",
     *EXITS,
 )
-CAPTURE_STAGES = ("capture", "copy", "process", "poll_calls", "monitor")
+CAPTURE_STAGES = ("capture", "copy", "blocks", "process", "poll_calls", "monitor")
 OTHER_STAGES = ("wakeups", "futex", "reschedules", "task_switches", "ksoftirqd_switches", "ticks", "idle_loop")
 ORDER = [
     *(("host", key) for key in HOST_STAGES),
@@ -124,13 +124,15 @@ def _capturing_receive(m: Machine, counts: Any, events: Any, share: float, has_s
     copied = frames - share * counts["socket_dropped"]
     yield "capture", leg, frames * socket.deliver_ps
     yield "copy", CAPTURED, copied * socket.copy_ps + share * counts["socket_lines"] * socket.copy_line_ps
+    yield "blocks", CAPTURED, events[kernel.CLOSED_BLOCKS] * socket.ring.close_ps
 
 
 def _process(m: Machine, counts: Any, copied: float) -> Iterator[Piece]:
     """The capturing process."""
     socket, captured = m.sockets[0], counts["captured"]
     lines = counts["socket_lines"] * captured / copied if copied > 0 else 0.0
-    yield "process", CAPTURED, captured * socket.read_ps + lines * socket.read_line_ps
+    blocks = counts["socket_blocks"] * socket.ring.read_ps
+    yield "process", CAPTURED, captured * socket.read_ps + lines * socket.read_line_ps + blocks
     yield "poll_calls", OVERHEAD, counts["socket_asks"] * m.costs.poll_system_call_ps
     yield "monitor", CAPTURED, captured * m.monitors[0].decode_ps + counts["table_spent_ps"]
 
@@ -155,7 +157,7 @@ def _exits(m: Machine, counts: Any, virtual: int) -> Iterator[Piece]:
 
 def _pieces(m: Machine, counts: Any, c: int) -> Iterator[tuple[str, Piece]]:
     """Everything that core `c` did, with whose work it was."""
-    has_guest, has_socket = m.virtual > 0, m.sockets[0].read_ps > 0
+    has_guest, has_socket = m.virtual > 0, m.sockets[0].limit_bytes > 0
     virtual = c >= m.physical
     side, leg = ("guest", TO_SOCKET) if virtual else ("host", TO_TAP)
     events = counts["events"][c]

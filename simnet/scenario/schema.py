@@ -265,11 +265,20 @@ class FlowTable(Section):
     period_s: Annotated[Number, Field(ge=1e-4, le=1e5)] = 10.0
 
 
+IN_KERNEL = ("kernel_module", "tc_count", "xdp_count")
+"""Methods that capture in the softirq: there is no process."""
+
+
+MOST_RING_BYTES = 4_718_592
+"""A ring of blocks that is larger could hold more frames of 64 bytes than can be simulated, 32768."""
+
+
 class Capture(Section):
-    """How packets are captured. `cpu` is that of the capturing process; a kernel module has none.
+    """How packets are captured. `cpu` is that of the capturing process; what captures in the kernel has none.
 
     `method`: `recv` is a packet socket without a ring, `udp` a UDP socket: a system call a packet. `tap` is a process that reads a tap behind a bridge, as a user-space
-    virtio backend does, with no guest behind it.
+    virtio backend does, with no guest behind it. `tpacket_v3` is a packet socket's ring of `blocks`, of which each is handed over when it is full or `block_timeout_ms` old; `count`
+    takes the number of packets from its header, the other monitors walk through it. `tc_count` and `xdp_count` are eBPF programs that count and drop: at tc's ingress hook, and in the driver's poll before there is an skb.
 
     `monitor`: `count` only counts (pcount, pfcount), `null` also decodes headers, `flow` also keeps a flow table.
 
@@ -277,18 +286,28 @@ class Capture(Section):
     stack, 2 straight from the driver.
     """
 
-    method: Literal["kernel_module", "pf_packet", "pf_ring", "recv", "udp", "tap"] = "kernel_module"
+    method: Literal["kernel_module", "pf_packet", "pf_ring", "recv", "udp", "tap", "tpacket_v3", "tc_count", "xdp_count"] = (
+        "kernel_module"
+    )
     monitor: Annotated[Literal["count", "null", "flow"], BeforeValidator(_word)] = "null"
     cpu: Cpu = 7
     snaplen_bytes: Annotated[Count, Field(ge=16, le=65535)] = 256
     ring_frames: Annotated[Count, Field(ge=2, le=32768)] | None = None
     poll_timeout_ms: Annotated[Number, Field(ge=1, le=10_000)] = 500.0
+    blocks: Annotated[Count, Field(ge=1, le=1152)] = 32
+    block_bytes: Annotated[Count, Field(ge=4096, le=MOST_RING_BYTES)] = 131_072
+    block_timeout_ms: Annotated[Count, Field(ge=1, le=1000)] = 8
     receive_buffer_bytes: Annotated[Count, Field(ge=2048, le=1 << 30)] = 212_992
     transparent_mode: Literal[0, 2] = 2
     slots: Annotated[Count, Field(ge=16, le=16384)] = 4096
     watermark: Annotated[Count, Field(ge=1, le=16384)] = 128
     bucket_bytes: Annotated[Count, Field(ge=60, le=9216)] = 128
     flow_table: FlowTable = FlowTable()
+
+    @property
+    def in_kernel(self) -> bool:
+        """Are packets captured in the softirq, without a process?"""
+        return self.method in IN_KERNEL
 
 
 class Measure(Section):
@@ -387,8 +406,26 @@ class Scenario(Section):
             raise ValueError("guest.vms: several guests need a virtual function each (guest.backend=sr-iov)")
         if len(guest.vcpus) != guest.vms:
             raise ValueError(f"guest.vcpus: {guest.vms} guests with one vCPU each need {guest.vms} pins, not {len(guest.vcpus)}")
-        if self.capture.method != "kernel_module" or self.capture.monitor == "flow":
-            raise ValueError("guest.vms: several guests capture by kernel module, without a flow table")
+        if not self.capture.in_kernel or self.capture.monitor == "flow":
+            raise ValueError("guest.vms: several guests capture in their kernels, without a flow table")
+
+    @model_validator(mode="after")
+    def _check_capture(self) -> Scenario:
+        method, monitor = self.capture.method, self.capture.monitor
+        if method in ("tc_count", "xdp_count") and monitor != "count":
+            raise ValueError(f"capture.monitor: {method} counts packets and looks at nothing in them; set capture.monitor=count")
+        blocks, block_bytes = self.capture.blocks, self.capture.block_bytes
+        if block_bytes % 4096:
+            raise ValueError(f"capture.block_bytes: {block_bytes} is not a multiple of a page, 4096 bytes")
+        if blocks * block_bytes > MOST_RING_BYTES:
+            raise ValueError(
+                f"capture.blocks: {blocks} blocks of {block_bytes} bytes; a ring of at most {MOST_RING_BYTES} bytes can be simulated"
+            )
+        if method == "tpacket_v3" and self.guest is not None:
+            raise ValueError("capture.method: a ring of blocks needs a timer, which is modelled on the host only; leave guest out")
+        if method == "xdp_count" and self.guest is not None:
+            raise ValueError("capture.method: XDP is modelled in drivers of the host only; leave guest out, or use tc_count")
+        return self
 
     @model_validator(mode="after")
     def _check_traffic(self) -> Scenario:

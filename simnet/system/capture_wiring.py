@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 from simnet.agenda import ROTATION
 from simnet.capture.flow_table import D_LEFT, PROBING, recost
 from simnet.capture.monitor import COUNT, FLOW, NULL
-from simnet.capture.socket import MMAP_RING, PF_RING, SKB_QUEUE, Socket
+from simnet.capture.socket import BLOCK_RING, MMAP_RING, PF_RING, SKB_QUEUE, Socket
 from simnet.kernel.core import RUNNABLE
 from simnet.scenario.schema import Scenario
 from simnet.system.choices import nic_model
@@ -40,6 +42,16 @@ def _libpcap_frames(snaplen: int) -> int:
     while block < frame:
         block *= 2
     return (2 * 1024 * 1024 // frame) // (block // frame) * (block // frame)
+
+
+def _wire_blocks(socket: Socket, scenario: Scenario, costing: Costing, line_ps: int) -> None:
+    capture, ring = scenario.capture, socket.ring
+    ring.blocks, ring.block_bytes = capture.blocks, capture.block_bytes
+    ring.timeout_jiffies = math.ceil(capture.block_timeout_ms * scenario.host.hz / 1000)
+    ring.close_ps = costing.ps("block_close_cycles") + line_ps  # the next block's header
+    ring.read_ps = costing.ps("block_read_cycles") + line_ps
+    if capture.monitor == "count":
+        socket.read_ps = 0
 
 
 def _wire_socket(m: Machine, socket: Socket, scenario: Scenario, topology: Topology, costing: Costing) -> None:
@@ -84,6 +96,12 @@ def _wire_socket(m: Machine, socket: Socket, scenario: Scenario, topology: Topol
         socket.copy_ps = costing.ps("tpacket_copy_cycles", "timestamp_cycles")
         socket.read_ps = costing.ps("libpcap_read_cycles")
         socket.poll_timeout_ps = round(capture.poll_timeout_ms * PS_PER_MS)
+    elif capture.method == "tpacket_v3":
+        socket.kind = BLOCK_RING
+        ring_bytes = float(capture.blocks * capture.block_bytes)
+        socket.deliver_ps = costing.ps("stack_cycles", "tpacket3_cycles", "ip_drop_cycles")
+        socket.copy_ps = costing.ps("tpacket_copy_cycles", "timestamp_cycles")
+        socket.read_ps = costing.ps("tpacket3_read_cycles")
     else:
         socket.kind = PF_RING
         socket.header_bytes = round(p["pf_ring_header_bytes"])
@@ -101,17 +119,27 @@ def _wire_socket(m: Machine, socket: Socket, scenario: Scenario, topology: Topol
     socket.copy_ps += stored  # the header's line; a line of data each below
     socket.copy_line_ps = stored + costing.ps("copy_line_cycles")
     socket.read_ps += round(2 * line)  # header and the frame's first line
+    if socket.kind == BLOCK_RING:
+        _wire_blocks(socket, scenario, costing, round(line))
     socket.reader = add_task(m, READER, topology.working_core(capture.cpu), 0, 0, RUNNABLE)
+
+
+IN_KERNEL_COSTS = {
+    "kernel_module": ("stack_cycles", "timestamp_cycles", "clone_cycles", "ip_drop_cycles"),
+    "tc_count": ("stack_cycles", "tc_cycles"),
+    "xdp_count": ("xdp_cycles",),
+}
+"""What a packet pays behind the driver, by method."""
 
 
 def wire_capture(m: Machine, scenario: Scenario, topology: Topology, costing: Costing) -> None:
     capture = scenario.capture
-    if capture.method == "kernel_module":
-        m.tap.deliver_ps = costing.ps("stack_cycles", "timestamp_cycles", "clone_cycles", "ip_drop_cycles")
+    if capture.in_kernel:
+        m.tap.deliver_ps = costing.ps(*IN_KERNEL_COSTS[capture.method])
     else:
         _wire_socket(m, m.sockets[0], scenario, topology, costing)
     for q in [VIRTIO_NAPI] if scenario.has_tap else range(m.nic.queues):
-        m.napis[q].handler = TO_TAP if capture.method == "kernel_module" else TO_SOCKET
+        m.napis[q].handler = TO_TAP if capture.in_kernel else TO_SOCKET
     monitor = m.monitors[0]
     monitor.kind = {"count": COUNT, "null": NULL, "flow": FLOW}[capture.monitor]
     monitor.decode_ps = 0 if capture.monitor == "count" else costing.ps("decode_cycles")

@@ -15,6 +15,22 @@ VIRTUAL_FUNCTION = "-vf"
 """How the model of a NIC's virtual functions is called: by the NIC's name and this."""
 
 
+FIRST_KERNELS = {
+    "tpacket_v3": ((3, 2), "the ring of blocks came with Linux 3.2"),
+    "tc_count": ((4, 5), "the clsact queueing discipline came with Linux 4.5 (4.8 is the first that is modelled)"),
+    "xdp_count": (
+        (4, 12),
+        "XDP came with Linux 4.8, to ixgbe with 4.12, veth with 4.19 and igb with 5.10 (5.15 is the first that is modelled)",
+    ),
+}
+"""Version of Linux that a capture method needs, and why."""
+
+
+def _version(generation: Generation) -> tuple[int, ...]:
+    """The version of Linux whose rules these are."""
+    return tuple(int(part) for part in generation.name.split("-")[0].split("."))
+
+
 def lacks(scenario: Scenario, params: ParameterSet) -> list[tuple[str, str]]:
     """What the scenario asks of the host that the host does not have: the field, and the reason with the first hardware or kernel that has it."""
     guest, missing = scenario.guest, []
@@ -28,6 +44,11 @@ def lacks(scenario: Scenario, params: ParameterSet) -> list[tuple[str, str]]:
     if guest is not None and guest.kind_of_interrupts == "posted" and not params.host["posted_interrupts"]:
         message = f"{params.host['processor']} with Linux {params.host['kernel']} does not post interrupts to guests; Broadwell-EP (2016) with Linux 4.4 is the first that does"
         missing.append(("guest.interrupts", message))
+    if scenario.capture.method in FIRST_KERNELS:
+        first, message = FIRST_KERNELS[scenario.capture.method]
+        generation = generation_of(scenario, params, guest.kernel if guest else None)
+        if _version(generation) < first:
+            missing.append(("capture.method", f"Linux {generation.name} has no {scenario.capture.method}: {message}"))
     return missing
 
 
@@ -71,6 +92,10 @@ def nic_model(scenario: Scenario, params: ParameterSet) -> NicModel:
         message = f"no model of {name!r}; there are {', '.join(NIC_MODELS)}{nearest(name, NIC_MODELS)}"
         raise scenario.mistake("host.nic.model", message) if nic.model else params.mistake("host.nic", message)
     model = NIC_MODELS[name]
+    if scenario.capture.method == "xdp_count" and not model.skb_costs:
+        raise scenario.mistake(
+            "capture.method", f"XDP runs in a driver's poll, before RPS; {model.driver} has packets with an skb (use tc_count)"
+        )
     if nic.queues > model.queues:
         raise scenario.mistake("host.nic.queues", f"{nic.queues}; the {model.name} has {model.queues}")
     _, least, most, multiple = model.ring

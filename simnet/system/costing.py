@@ -10,7 +10,9 @@ from simnet.units import PS_PER_US
 
 DESCRIPTOR_BYTES = 16
 HANDED_OVER_LINES = 2
-"""Cache lines that follow a packet to another core before its handler is called: the sk_buff's and the frame's first."""
+"""Cache lines that follow a packet to another core before its handler is called: the sk_buff's (or the xdp_frame's) and the frame's first."""
+BUFFER_LINES = 1
+"""Lines of a frame that becomes no skb: what the driver keeps of its buffer (rx_buffer_info)."""
 
 
 class Costing:
@@ -67,14 +69,13 @@ class Costing:
         """A packet that another core of the socket sent: some quantities in cycles, and its first lines from that core's caches."""
         return self.ps(*names) + round(self.cycles(HANDED_OVER_LINES * self.params["core_to_core_cycles"]))
 
-    def receive_ps(self, names: tuple[str, ...], rings: int, descriptors: int, dca: bool) -> int:
-        """A frame from descriptor to skb: some quantities in cycles (driver, allocation), compulsory misses, and lines that cycle through `rings` rings.
+    def receive_ps(self, names: tuple[str, ...], lines: float, rings: int, descriptors: int, dca: bool) -> int:
+        """A frame from descriptor to skb, or to an XDP program: some quantities in cycles (driver, allocation), compulsory misses, and lines that cycle through `rings` rings.
 
         The NIC writes descriptors (four a line) and data to memory, where the driver misses them, unless DCA put them into the L3 cache.
         The sk_buff and its bookkeeping come round once a ring, so the more rings are in use the further away they are.
         """
         p = self.params
-        lines = p["skb_lines"]
         footprint = rings * descriptors * (lines * LINE_BYTES + DESCRIPTOR_BYTES)
         delivered = self.memory.l3_ps if dca else self.memory.dram_ps
         descriptor = delivered * p["descriptor_exposed"] * DESCRIPTOR_BYTES / LINE_BYTES

@@ -46,6 +46,7 @@ COUNTERS = (
     "table_spent_ps",
     "socket_lines",
     "socket_asks",
+    "socket_blocks",
     "qemu_selects",
     "backend_packets",
     "backend_lines",
@@ -104,6 +105,7 @@ def fill_capture(m: Machine, row: Any) -> int:
         row.socket_dropped += m.sockets[s].dropped
         row.socket_lines += m.sockets[s].lines
         row.socket_asks += m.sockets[s].asks
+        row.socket_blocks += m.sockets[s].ring.handed_back
         waiting += m.sockets[s].queue.filled
     for i in range(len(m.monitors)):
         row.captured += m.monitors[i].captured

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from simnet.capture.socket import MMAP_RING
+from simnet.capture.socket import BLOCK_RING, MMAP_RING
 from simnet.params.schema import ParameterSet
 from simnet.scenario.schema import Scenario
 from simnet.system.choices import generation_of, link_gbps, nic_model, read_capture
@@ -36,13 +36,15 @@ def _costs(m: Machine, scenario: Scenario, clock_ghz: float) -> list[tuple[str, 
     def cycles(ps: float) -> str:
         return f"{ps * clock_ghz / 1000:.0f} cycles"
 
-    socket, tap = m.sockets[0], scenario.capture.method == "kernel_module"
+    socket, in_kernel = m.sockets[0], scenario.capture.in_kernel
     lines = [
         ("softirq, driver, a frame", cycles(m.costs.receive_ps)),
-        ("softirq, handler, a frame", cycles(m.tap.deliver_ps if tap else socket.deliver_ps)),
+        ("softirq, handler, a frame", cycles(m.tap.deliver_ps if in_kernel else socket.deliver_ps)),
     ]
-    if not tap:
+    if not in_kernel:
         holds = f"{socket.queue.slots} frames" if socket.kind == MMAP_RING else f"{socket.limit_bytes} bytes"
+        if socket.kind == BLOCK_RING:
+            holds = f"{socket.ring.blocks} blocks of {socket.ring.block_bytes} bytes"
         lines += [
             ("softirq, a frame that fits", f"{cycles(socket.copy_ps)} and {cycles(socket.copy_line_ps)} a cache line"),
             ("process, a frame", f"{cycles(socket.read_ps)} and {cycles(socket.read_line_ps)} a cache line"),

@@ -15,6 +15,7 @@ from simnet.kernel.bridge import Bridge
 from simnet.kernel.core import MAX_TASKS, Core, Task
 from simnet.kernel.napi import Napi
 from simnet.kernel.rules import Rules
+from simnet.kernel.timers import MAX_TIMERS, Timer
 from simnet.kernel.tun import Tun
 from simnet.records import Array, Record, many
 from simnet.traffic.switch import Link
@@ -57,4 +58,5 @@ class Machine(Record):
     virtio: VirtioNet
     vcpus: Array[Vcpu] = many(Vcpu, MAX_CORES)
     sockets: Array[Socket] = many(Socket, MAX_SOCKETS)
+    timers: Array[Timer] = many(Timer, MAX_TIMERS)
     table: FlowTable

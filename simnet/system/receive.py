@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from simnet.capture.kernel_tap import begin_tap, end_tap
 from simnet.capture.monitor import FRAMES_AHEAD, expect_frames
-from simnet.capture.socket import begin_delivery, end_delivery
+from simnet.capture.socket import begin_delivery, end_delivery, retire_timer_expires
 from simnet.compiled import cold_jit, inline_jit, jit
 from simnet.kernel.bridge import begin_forward
-from simnet.kernel.core import account
+from simnet.kernel.core import NOBODY, account
 from simnet.kernel.driver import FRAME_READY, finish_frame, frame_in_hand, poll_step
 from simnet.kernel.napi import Napi
-from simnet.kernel.softirq import FINISHED, NET_TX, POLL, SERVE, softirq_step
+from simnet.kernel.softirq import FINISHED, NET_TX, POLL, SERVE, TIMERS, softirq_step
+from simnet.kernel.timers import take_expired
 from simnet.kernel.tun import dev_queue_xmit, net_tx_step
 from simnet.system.machine import Machine
 from simnet.traffic.frame import Frame, first
@@ -91,6 +92,16 @@ def transmit(m: Machine, c: int, now: int) -> int:
     return cost
 
 
+@cold_jit
+def run_timers(m: Machine, c: int, now: int) -> int:
+    """The next timer of core `c` that is due, all of them those of sockets (run_timer_softirq). Returns what it did cost."""
+    timer = take_expired(m, c, now)
+    if timer == NOBODY:
+        m.cores[c].softirq.phase = SERVE
+        return 0
+    return retire_timer_expires(m, timer, c, now)
+
+
 @inline_jit
 def softirq_work(m: Machine, c: int, now: int) -> int:
     """The next piece of softirq work of core `c`. Returns its cost, or FINISHED.
@@ -107,6 +118,8 @@ def softirq_work(m: Machine, c: int, now: int) -> int:
             cost = poll(m, c, now)
         elif run.phase == NET_TX:
             cost = transmit(m, c, now)
+        elif run.phase == TIMERS:
+            cost = run_timers(m, c, now)
         else:
             cost = softirq_step(m, c, now)
         if c >= m.physical and cost != FINISHED and is_leaving(m, c):

@@ -98,7 +98,7 @@ def topology_of(scenario: Scenario, params: ParameterSet) -> Topology:
     else:
         io_cpus = tuple(guest.io_cpus) if isinstance(guest.io_cpus, list) else (guest.io_cpus,)
     pins = () if guest is None else tuple(guest.vcpus)
-    reading = None if scenario.capture.method == "kernel_module" else scenario.capture.cpu
+    reading = None if scenario.capture.in_kernel else scenario.capture.cpu
     bound = (
         [("host.nic.irq_cpus", c) for c in irq_cpus]
         + [("host.nic.napi_cpus", c) for c in napi_cpus]

@@ -14,7 +14,7 @@ from simnet.scenario.schema import Scenario
 from simnet.system.capture_wiring import wire_capture
 from simnet.system.choices import descriptors_of, drop_en_of, generation_of, link_gbps, nic_model
 from simnet.system.core_wiring import fill_rules, wire_cores
-from simnet.system.costing import Costing
+from simnet.system.costing import BUFFER_LINES, Costing
 from simnet.system.dispatch import NAPI
 from simnet.system.guest_wiring import wire_guest
 from simnet.system.machine import Machine
@@ -88,11 +88,13 @@ def build(scenario: Scenario, params: ParameterSet, seed_of: SeedOf, packets: Pa
     reached = queues_reached(m, scenario, packets)
     for q in range(m.nic.queues):
         m.nic.vectors[q].masked = int(q not in reached)  # never fires: keep it off the NIC's agenda
+    makes_skb = scenario.capture.method != "xdp_count"
+    names = model.driver_costs + (model.skb_costs if makes_skb else ())
     if model.dma:
-        rings = len(reached), descriptors_of(scenario, model)
-        m.costs.receive_ps = costing.receive_ps(model.packet_costs, *rings, scenario.host.nic.dca)
+        lines = params["skb_lines"] if makes_skb else BUFFER_LINES
+        m.costs.receive_ps = costing.receive_ps(names, lines, len(reached), descriptors_of(scenario, model), scenario.host.nic.dca)
     else:
-        m.costs.receive_ps = costing.handed_over_ps(model.packet_costs)
+        m.costs.receive_ps = costing.handed_over_ps(names)
     if scenario.guest is not None:
         wire_guest(m, scenario.guest, scenario, topology, costing, boot)
     wire_capture(m, scenario, topology, costing)
