@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import product
+from itertools import permutations
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import least_squares
+from scipy.optimize import OptimizeResult, least_squares
 
 import simnet
 from calibration.observation import Modelled, Observation, Prediction, Wiring, predict
@@ -42,8 +42,8 @@ PAID_BY: dict[str, tuple[str, ...]] = {
 }
 """Methods that a group matters to, where it is not all."""
 SUGGESTIONS = {
-    "driver and skb": "methods tc_count and xdp_count with placement inline, with time in softirqs (lab/counters): they end behind the skb, and before it",
-    "stack": "method recv beside tc_count, both with placement inline and time in softirqs (window.poll_trace_seconds above 0), or recv with placement rps under light load",
+    "driver and skb": "methods tc_count and xdp_count with placement inline and time in softirqs (as lab/counters has them)",
+    "stack": "methods recv and tc_count with placement inline, or recv with placement rps under light load, with time in softirqs (window.poll_trace_seconds above 0)",
     "bridge and tap": "method tap_reader with placement rps under light load, with time in softirqs",
     "recv call": "method recv with a CPU of its own (placement inline)",
     "read of the tap": "method tap_reader with a CPU of its own (placement inline)",
@@ -61,7 +61,7 @@ BUSY_ERROR, BUSY_SHARE = 0.02, 0.1
 OF_MEDIAN = 0.4
 """Standard error of the median of five repetitions, as a share of half their range (normal scatter)."""
 STARTS = (-np.log(2.0), 0.0, np.log(2.0), np.log(4.0))
-"""Of the process's costs, each with each of all others': which of both waits for the other decides how windows look. The descent is made from the best pair."""
+"""All factors alike, or those of the process unlike the others: which of both waits for the other decides how windows look. A descent is made from the best of either kind."""
 OF_THE_PROCESS = ("recv call", "read of the tap", "going to sleep")
 PRIOR_SPREAD = np.log(4.0)
 """How far a factor may well be from 1: what the record does not say stays near the prior, and factors that only their sum is known of move alike."""
@@ -218,10 +218,16 @@ def fit(observations: Sequence[Observation], wiring: Wiring = LAB, workers: int 
             """Differences over steps that a discrete-event model notices."""
             return np.array([(residuals(logs + step) - residuals(logs)) / STEP for step in np.eye(len(logs)) * STEP]).T
 
-        of_process = np.isin(names, OF_THE_PROCESS)
-        starts = [np.where(of_process, own, others) for own, others in product(STARTS, STARTS)]
-        start = min(starts, key=lambda logs: float(residuals(logs) @ residuals(logs)))
-        best = least_squares(residuals, start, jac=slopes, bounds=(-BOUND, BOUND), x_scale="jac", xtol=1e-3, ftol=1e-3, max_nfev=12)
+        def descent(starts: Sequence[NDArray[np.float64]]) -> OptimizeResult:
+            """From the best of some starts."""
+            start = min(starts, key=lambda logs: float(residuals(logs) @ residuals(logs)))
+            return least_squares(
+                residuals, start, jac=slopes, bounds=(-BOUND, BOUND), x_scale="jac", xtol=1e-3, ftol=1e-3, max_nfev=12
+            )
+
+        alike = [np.full(len(names), start) for start in STARTS]
+        unlike = [np.where(np.isin(names, OF_THE_PROCESS), own, others) for own, others in permutations(STARTS, 2)]
+        best = min(descent(alike), descent(unlike), key=lambda solution: float(solution.cost))
         predictions = tuple(model(best.x, observations))
     measured = len(best.fun) - len(names)
     cost = float(best.fun[:measured] @ best.fun[:measured]) / 2

@@ -108,6 +108,7 @@ def test_every_block_has_every_point_once_in_an_order_of_its_own(tmp_path: Path)
 def test_built_in_campaigns_keep_to_their_time() -> None:
     assert {"lab/quick", "lab/veth", "lab/bridge-tap"} <= set(built_in_campaigns())
     assert load_campaign("lab/quick").whole_seconds < 120
+    assert load_campaign("lab/counters").whole_seconds < 180
     assert load_campaign("lab/veth").whole_seconds < 15 * 60
     assert load_campaign("lab/bridge-tap").whole_seconds < 15 * 60
     assert load_campaign("lab/qemu-tcg").whole_seconds < 15 * 60

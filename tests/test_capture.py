@@ -394,6 +394,15 @@ def test_how_many_frames_a_block_holds(block_bytes: int, snaplen: int, frame_byt
     assert (int(ring.closed), int(ring.packets), int(row.socket_dropped)) == (3, 1, 0)
 
 
+def test_the_largest_ring_of_the_shortest_frames_can_be_simulated() -> None:
+    simulation = host(SMALL | {"capture.blocks": 1152, "capture.snaplen_bytes": 60})
+    stall_reader(simulation)
+    arrivals = apart(33_000, PS_PER_NS)
+    receive(simulation, arrivals[:20_000], run_ps=2 * PS_PER_MS)
+    row = receive(simulation, [2 * arrival for arrival in arrivals[20_000:]], run_ps=100 * PS_PER_MS)
+    assert (int(row.in_flight), int(row.socket_dropped)) == (1152 * 28, 33_000 - 1152 * 28)
+
+
 def test_the_reader_is_woken_once_a_block() -> None:
     """Five blocks are closed by the frame that does not fit; the last frame waits for its time."""
     row = receive(itemised(SMALL, PROCESS_WORK), apart(5 * 28 + 1, 1000 * PS_PER_NS), run_ps=900 * PS_PER_MS)

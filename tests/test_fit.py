@@ -50,7 +50,7 @@ def found() -> Fit:
 def test_costs_are_found_again(found: Fit) -> None:
     factors = {parameter.name: parameter for parameter in found.parameters}
     for name, factor in factors.items():
-        assert factor.low <= TRUTH.get(name, 1.0) <= factor.high
+        assert factor.low <= TRUTH.get(name, 1.0) <= factor.high or "in sum" in factor.verdict
     for name in ("stack", "bridge and tap", "recv call", "read of the tap"):
         assert factors[name].verdict == "identified"
         assert factors[name].factor == pytest.approx(TRUTH[name], rel=0.15)

@@ -39,11 +39,15 @@ scenarios = st.fixed_dictionaries(
         "traffic.flows": st.sampled_from(["single", "multi", 100]),
         "traffic.switch_buffer_kib": st.sampled_from([10, 1024]),
         "traffic.switch_honours_pause": st.booleans(),
-        "capture.method": st.sampled_from(["kernel_module", "pf_packet", "pf_ring", "recv"]),
+        "pretend": st.just(True),
+        "capture.method": st.sampled_from(["kernel_module", "pf_packet", "pf_ring", "recv", "tpacket_v3"]),
         "capture.monitor": st.sampled_from(["count", "null", "flow"]),
         "capture.cpu": st.sampled_from([1, 5, 7]),
         "capture.ring_frames": st.sampled_from([16, 4096]),
         "capture.watermark": st.sampled_from([1, 128]),
+        "capture.blocks": st.sampled_from([1, 3]),
+        "capture.block_bytes": st.sampled_from([4096, 131_072]),
+        "capture.block_timeout_ms": st.sampled_from([1, 8]),
         "capture.flow_table.entries": st.just(1024),
         "capture.flow_table.period_s": st.sampled_from([0.001, 10.0]),
     }
@@ -95,6 +99,10 @@ def test_every_packet_has_a_place(chosen: dict[str, Any], seed: int, end_ps: int
         ("nic_missed", {}),
         ("nic_no_descriptor", {"host__nic__drop_en": True}),
         ("switch_discarded", {"traffic__switch_honours_pause": True, "traffic__switch_buffer_kib": 10}),
+        (
+            "socket_dropped",
+            {"capture__method": "tpacket_v3", "capture__blocks": 1, "capture__block_bytes": 4096, "capture__cpu": 5},
+        ),
         ("socket_dropped", {"capture__method": "pf_packet", "capture__ring_frames": 16, "capture__cpu": 5}),
     ],
 )

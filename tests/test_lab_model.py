@@ -102,9 +102,14 @@ def test_programs_lose_packets_before_the_driver_only(method: str, name: str, kp
         ("paper/vm", {"capture.method": "xdp_count", "capture.monitor": "count"}, "drivers of the host only"),
         ("paper/bare-metal", {"capture.method": "xdp_count", "capture.monitor": "count"}, "XDP came with Linux 4.8"),
         ("paper/bare-metal", {"capture.method": "tc_count", "capture.monitor": "count"}, "clsact .* Linux 4.5"),
+        ("paper/vm", {"capture.method": "tpacket_v3"}, "timer, which is modelled on the host only"),
+        ("paper/bare-metal", {"capture.method": "tpacket_v3", "host.kernel": "2.6.37"}, "came with Linux 3.2"),
+        ("lab/veth", {"capture.method": "tpacket_v3", "capture.block_bytes": 5000}, "not a multiple of a page"),
+        ("lab/veth", {"capture.method": "tpacket_v3", "capture.snaplen_bytes": 59}, "keeps 60 bytes or more"),
+        ("lab/veth", {"capture.method": "tpacket_v3", "capture.blocks": 40}, "capture.blocks: 40 blocks of 131072 bytes"),
     ],
 )
-def test_programs_where_there_are_none(name: str, settings: dict[str, Any], message: str) -> None:
+def test_methods_where_they_are_not(name: str, settings: dict[str, Any], message: str) -> None:
     with pytest.raises(simnet.UserError, match=message):
         simnet.run(simnet.load(name, settings))
 
@@ -119,6 +124,13 @@ def test_a_reader_of_blocks_sleeps_through_them(name: str, kpps: float) -> None:
     full_ms = 909 / kpps
     assert waits_ms[1] <= min(8.0, full_ms) + 0.1
     assert min(8.0, full_ms) / 2 <= waits_ms[0] + 0.1 <= min(8.0, full_ms) / 2 + 0.2
+
+
+def test_a_reader_that_is_slower_than_its_blocks_fill_loses_in_the_ring() -> None:
+    ring = {"capture.blocks": 2, "capture.block_bytes": 4096, "capture.monitor": "null"}
+    packets = run("lab/veth-inline", 800, {"capture.method": "tpacket_v3", **ring}, tpacket3_read_cycles=6000).packets
+    assert packets.offered == packets.captured + packets.in_flight + sum(place.packets for place in packets.dropped)
+    assert {lost.place for lost in packets.dropped if lost.packets} == {"packet_ring"}
 
 
 def test_the_ring_is_that_of_the_runner() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from simnet.params.schema import ParameterSet
-from simnet.scenario.schema import Scenario
+from simnet.scenario.schema import MOST_RING_BYTES, Scenario
 from simnet.system.choices import descriptors_of, nic_model
 from simnet.system.topology import Topology, topology_of
 
@@ -116,6 +116,8 @@ def _capture(scenario: Scenario) -> Iterator[Question]:
     capture = scenario.capture
     if capture.method == "pf_packet" and (capture.ring_frames or 0) < MOST_RING_FRAMES:
         yield f"a packet ring of {MOST_RING_FRAMES} frames", {"capture.ring_frames": MOST_RING_FRAMES}
+    if capture.method == "tpacket_v3" and (most := MOST_RING_BYTES // capture.block_bytes) > capture.blocks:
+        yield f"a packet ring of {most} blocks", {"capture.blocks": most}
     if capture.method == "pf_ring" and capture.slots < MOST_SLOTS:
         yield f"a PF_RING of {MOST_SLOTS} slots", {"capture.slots": MOST_SLOTS}
     if capture.method == "recv":

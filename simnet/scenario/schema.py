@@ -269,8 +269,8 @@ IN_KERNEL = ("kernel_module", "tc_count", "xdp_count")
 """Methods that capture in the softirq: there is no process."""
 
 
-MOST_RING_BYTES = 4_718_592
-"""A ring of blocks that is larger could hold more frames of 64 bytes than can be simulated, 32768."""
+MOST_RING_BYTES, LEAST_RING_SNAPLEN = 4_718_592, 60
+"""A ring of blocks that is larger, or keeps less of a frame, could hold more frames than can be simulated, 32768."""
 
 
 class Capture(Section):
@@ -282,7 +282,7 @@ class Capture(Section):
 
     `monitor`: `count` only counts (pcount, pfcount), `null` also decodes headers, `flow` also keeps a flow table.
 
-    `ring_frames` overrides the frame count that libpcap derives from `snaplen_bytes`. `transparent_mode` is PF_RING's: 0 through the
+    `snaplen_bytes` is what pf_packet and tpacket_v3 keep of a frame; `ring_frames` overrides the frame count that libpcap derives from it. `transparent_mode` is PF_RING's: 0 through the
     stack, 2 straight from the driver.
     """
 
@@ -294,7 +294,7 @@ class Capture(Section):
     snaplen_bytes: Annotated[Count, Field(ge=16, le=65535)] = 256
     ring_frames: Annotated[Count, Field(ge=2, le=32768)] | None = None
     poll_timeout_ms: Annotated[Number, Field(ge=1, le=10_000)] = 500.0
-    blocks: Annotated[Count, Field(ge=1, le=1152)] = 32
+    blocks: Annotated[Count, Field(ge=1, le=MOST_RING_BYTES // 4096)] = 32
     block_bytes: Annotated[Count, Field(ge=4096, le=MOST_RING_BYTES)] = 131_072
     block_timeout_ms: Annotated[Count, Field(ge=1, le=1000)] = 8
     receive_buffer_bytes: Annotated[Count, Field(ge=2048, le=1 << 30)] = 212_992
@@ -420,6 +420,10 @@ class Scenario(Section):
         if blocks * block_bytes > MOST_RING_BYTES:
             raise ValueError(
                 f"capture.blocks: {blocks} blocks of {block_bytes} bytes; a ring of at most {MOST_RING_BYTES} bytes can be simulated"
+            )
+        if method == "tpacket_v3" and self.capture.snaplen_bytes < LEAST_RING_SNAPLEN:
+            raise ValueError(
+                f"capture.snaplen_bytes: {self.capture.snaplen_bytes}; a ring of blocks is modelled that keeps {LEAST_RING_SNAPLEN} bytes or more"
             )
         if method == "tpacket_v3" and self.guest is not None:
             raise ValueError("capture.method: a ring of blocks needs a timer, which is modelled on the host only; leave guest out")
