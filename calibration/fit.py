@@ -8,18 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from itertools import permutations
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import least_squares
+from scipy.optimize import OptimizeResult, least_squares
 
 import simnet
 from calibration.headlines import Headline, headlines
-from calibration.lab_model import Observation, Prediction, predict
-from calibration.lab_model import observations as observations_of
-from calibration.record import Record
+from calibration.observation import Modelled, Observation, Prediction, Wiring, predict
+from simnet.errors import UserError
 
 SCHEMA, PRIOR = "simnet-calibration/1", "lab-x86-64"
 GROUPS: dict[str, tuple[str, ...]] = {
@@ -54,6 +54,7 @@ SUGGESTIONS = {
     "going to sleep": "loads of a few kpps, where the reader sleeps before every packet",
     "interrupt": "placement rps at loads just below the one where packets get lost: there interrupts meet a running reader",
 }
+LAB = Wiring(PRIOR, SUGGESTIONS)
 BOUND = np.log(20.0)
 LEAST_SPREAD, LEAST_KPPS = 0.02, 0.05
 BUSY_ERROR, BUSY_SHARE = 0.02, 0.1
@@ -61,7 +62,8 @@ BUSY_ERROR, BUSY_SHARE = 0.02, 0.1
 OF_MEDIAN = 0.4
 """Standard error of the median of five repetitions, as a share of half their range (normal scatter)."""
 STARTS = (-np.log(2.0), 0.0, np.log(2.0), np.log(4.0))
-"""All factors alike; the descent is made from the best."""
+"""All factors alike, or those of the process unlike the others: which of both waits for the other decides how windows look. A descent is made from the best of either kind."""
+OF_THE_PROCESS = ("recv call", "read of the tap", "going to sleep")
 PRIOR_SPREAD = np.log(4.0)
 """How far a factor may well be from 1: what the record does not say stays near the prior, and factors that only their sum is known of move alike."""
 STEP = 0.2
@@ -69,11 +71,19 @@ STEP = 0.2
 UNKNOWN = np.log(1.6)
 """A parameter whose 95 % interval is wider than this factor either way is not identified."""
 ALIKE = 0.95
+"""Correlation from which two parameters are not told apart."""
+FACTS = {"kernel": "host.kernel", "nic": "host.nic.model"}
+"""What a parameter set says of its host, and the fields of a scenario that say it, too."""
+IDENTIFIED = "identified"
+"""How the verdicts begin of costs that a calibrated set takes over."""
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """A fitted factor on the costs of a group. `low` and `high`: 95 % interval; `verdict` says if the record identifies it."""
+    """A fitted factor on the costs of a group.
+
+    `low` and `high`: 95 % interval, of the common factor if only the sum with other groups is known; `verdict` says if the record identifies it.
+    """
 
     name: str
     factor: float
@@ -95,7 +105,10 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Fit:
-    """A calibration: parameters, and for every observation whether it was used and what the model says now; `source` names the record."""
+    """A calibration: parameters, and for every observation whether it was used and what the model says now.
+
+    `prior` is the parameter set that was scaled, `source` names the record, `model` is the scenario that the record makes of its host.
+    """
 
     parameters: tuple[Parameter, ...]
     correlation: NDArray[np.float64]
@@ -103,14 +116,17 @@ class Fit:
     used: tuple[bool, ...]
     predictions: tuple[Prediction, ...]
     cost: float
+    prior: str = PRIOR
     source: str = "measurements"
+    model: Modelled | None = None
 
     def as_json(self) -> dict[str, Any]:
         """As the command line prints it."""
         rows = zip(self.observations, self.predictions, self.used, strict=True)
         return {
             "schema": SCHEMA,
-            "prior": PRIOR,
+            "prior": self.prior,
+            "model": None if self.model is None else self.model.as_json(),
             "parameters": [parameter.as_json() for parameter in self.parameters],
             "correlation": self.correlation.tolist(),
             "headlines": [headline.as_json() for headline in self.headlines()],
@@ -138,7 +154,7 @@ class Fit:
 
     def costs(self) -> dict[str, float]:
         """Fitted quantities by name."""
-        return costs_of({parameter.name: parameter.factor for parameter in self.parameters})
+        return costs_of({parameter.name: parameter.factor for parameter in self.parameters}, self.prior)
 
     def headlines(self) -> list[Headline]:
         """What the load curves come to."""
@@ -150,15 +166,15 @@ class Fit:
         return np.array([p.captured_kpps / max(o.captured_kpps, LEAST_KPPS) - 1 for o, p, u in pairs if u == used])
 
 
-def costs_of(factors: Mapping[str, float]) -> dict[str, float]:
+def costs_of(factors: Mapping[str, float], prior: str = PRIOR) -> dict[str, float]:
     """Quantities of the prior set, scaled by group."""
-    prior = simnet.parameter_set(PRIOR)
-    return {name: prior[name] * factor for group, factor in factors.items() for name in GROUPS[group]}
+    costs = simnet.parameter_set(prior)
+    return {name: costs[name] * factor for group, factor in factors.items() for name in GROUPS[group]}
 
 
 def _paid_in(observation: Observation) -> list[str]:
     """Groups of costs that an observation depends on: nothing else needs another run."""
-    elsewhere = "driver and skb" if observation.by_backlog else "interrupt"
+    elsewhere = "driver and skb" if observation.by_backlog else "" if observation.by_interrupt else "interrupt"
     return [name for name in GROUPS if name != elsewhere and observation.method in PAID_BY.get(name, (observation.method,))]
 
 
@@ -172,31 +188,30 @@ def _residuals(observation: Observation, prediction: Prediction) -> list[float]:
     return found
 
 
-def fit_record(record: Record) -> Fit:
-    """Fit to what a record has of the methods that the model has."""
-    return replace(fit(observations_of(record)), source=f"record {record.about['sha256'][:12]}")
-
-
-def fit(observations: Sequence[Observation], workers: int | None = None) -> Fit:
+def fit(observations: Sequence[Observation], wiring: Wiring = LAB, workers: int | None = None) -> Fit:
     """Fit the factors.
 
     Parameters
     ----------
     observations
-        See `calibration.lab_model.observations`.
+        See `calibration.lab_model.observations` and `calibration.link_model.observations`.
+    wiring
+        Prior set and groups of costs that are paid.
     workers
         Threads; does not change the result.
     """
+    names = [name for name in GROUPS if name in wiring.suggestions]
     used = tuple(o.is_simple for o in observations)
     training = [o for o, u in zip(observations, used, strict=True) if u]
     known: dict[tuple[Any, ...], Prediction] = {}
     with ThreadPoolExecutor(workers) as pool:
 
         def model(logs: NDArray[np.float64], of: Sequence[Observation]) -> list[Prediction]:
-            factors = dict(zip(GROUPS, np.exp(logs).tolist(), strict=True))
-            keys = [(o, *(factors[name] for name in _paid_in(o))) for o in of]
+            factors = dict(zip(names, np.exp(logs).tolist(), strict=True))
+            costs = costs_of(factors, wiring.prior)
+            keys = [(o, *(factors[name] for name in _paid_in(o) if name in factors)) for o in of]
             missing = [key for key in dict.fromkeys(keys) if key not in known]
-            known.update(zip(missing, pool.map(lambda key: predict(key[0], costs_of(factors)), missing), strict=True))
+            known.update(zip(missing, pool.map(lambda key: predict(key[0], costs), missing), strict=True))
             return [known[key] for key in keys]
 
         def residuals(logs: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -209,62 +224,98 @@ def fit(observations: Sequence[Observation], workers: int | None = None) -> Fit:
             """Differences over steps that a discrete-event model notices."""
             return np.array([(residuals(logs + step) - residuals(logs)) / STEP for step in np.eye(len(logs)) * STEP]).T
 
-        starts = [np.full(len(GROUPS), start) for start in STARTS]
-        start = min(starts, key=lambda logs: float(residuals(logs) @ residuals(logs)))
-        best = least_squares(residuals, start, jac=slopes, bounds=(-BOUND, BOUND), x_scale="jac", xtol=1e-3, ftol=1e-3, max_nfev=12)
+        def descent(starts: Sequence[NDArray[np.float64]]) -> OptimizeResult:
+            """From the best of some starts."""
+            start = min(starts, key=lambda logs: float(residuals(logs) @ residuals(logs)))
+            return least_squares(
+                residuals, start, jac=slopes, bounds=(-BOUND, BOUND), x_scale="jac", xtol=1e-3, ftol=1e-3, max_nfev=12
+            )
+
+        alike = [np.full(len(names), start) for start in STARTS]
+        unlike = [np.where(np.isin(names, OF_THE_PROCESS), own, others) for own, others in permutations(STARTS, 2)]
+        best = min(descent(alike), descent(unlike), key=lambda solution: float(solution.cost))
         predictions = tuple(model(best.x, observations))
-    measured = len(best.fun) - len(GROUPS)
+    measured = len(best.fun) - len(names)
     cost = float(best.fun[:measured] @ best.fun[:measured]) / 2
-    parameters, correlation = _judge(best.x, np.asarray(best.jac)[:measured], cost, measured)
-    return Fit(parameters, correlation, tuple(observations), used, predictions, cost)
+    parameters, correlation = _judge(best.x, np.asarray(best.jac)[:measured], cost, wiring.suggestions)
+    return Fit(parameters, correlation, tuple(observations), used, predictions, cost, wiring.prior)
 
 
 def _judge(
-    logs: NDArray[np.float64], jacobian: NDArray[np.float64], cost: float, count: int
+    logs: NDArray[np.float64], jacobian: NDArray[np.float64], cost: float, suggestions: Mapping[str, str]
 ) -> tuple[tuple[Parameter, ...], NDArray[np.float64]]:
     """Intervals from the Jacobian at the solution, without the prior, scaled by what the residuals are; and what cannot be told."""
-    scale = max(2 * cost / max(count - len(logs), 1), 1.0)
+    scale = max(2 * cost / max(len(jacobian) - len(logs), 1), 1.0)
+    half, correlation = _intervals(jacobian, scale)
+    names, found = [name for name in GROUPS if name in suggestions], []
+    sums = _sums(jacobian, scale)
+    for i, name in enumerate(names):
+        members, of_sum = next((known for known in sums if i in known[0]), ((i,), half[i]))
+        of_this = half[i]
+        if abs(abs(logs[i]) - BOUND) < 1e-3:
+            verdict = "at its bound"
+        elif half[i] <= UNKNOWN:
+            verdict = IDENTIFIED
+        elif len(members) > 1:
+            of_this = of_sum
+            verdict = f"{IDENTIFIED} only in sum with {' and '.join(names[j] for j in members if j != i)}"
+        else:
+            twin = next((names[j] for j in range(len(names)) if j != i and abs(correlation[i, j]) > ALIKE), None)
+            like = f" (cannot be told from {twin})" if twin else ""
+            verdict = f"not identifiable from this record{like}: measure {suggestions[name]}"
+        low, high = np.exp(logs[i] - of_this), np.exp(logs[i] + of_this)
+        found.append(Parameter(name, float(np.exp(logs[i])), float(low), float(high), verdict))
+    return tuple(found), correlation
+
+
+def _intervals(jacobian: NDArray[np.float64], scale: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Half of each 95 % interval, and the correlation; both of logarithms."""
     covariance = scale * np.linalg.pinv(jacobian.T @ jacobian, rcond=1e-10)
     blind = np.linalg.norm(jacobian, axis=0) < 1e-3
     error = np.where(blind, np.inf, np.sqrt(np.maximum(np.diag(covariance), 0.0)))
     finite = np.where(np.isfinite(error) & (error > 0), error, 1.0)
-    correlation = covariance / np.outer(finite, finite)
-    names, found = list(GROUPS), []
-    for i, name in enumerate(names):
-        half = min(1.96 * float(error[i]), 2 * BOUND)
-        twin = next((names[j] for j in range(len(names)) if j != i and abs(correlation[i, j]) > ALIKE and half > UNKNOWN), None)
-        if abs(abs(logs[i]) - BOUND) < 1e-3:
-            verdict = "at its bound"
-        elif half > UNKNOWN:
-            like = f" (cannot be told from {twin})" if twin else ""
-            verdict = f"not identifiable from this record{like}: measure {SUGGESTIONS[name]}"
-        else:
-            verdict = "identified"
-        found.append(Parameter(name, float(np.exp(logs[i])), float(np.exp(logs[i] - half)), float(np.exp(logs[i] + half)), verdict))
-    return tuple(found), correlation
+    return np.minimum(1.96 * error, 2 * BOUND), covariance / np.outer(finite, finite)
+
+
+def _sums(jacobian: NDArray[np.float64], scale: float) -> list[tuple[tuple[int, ...], float]]:
+    """Parameters that are unknown each by itself, but known if they move alike, and half of the interval in which they do: what is too much of one is too little of another."""
+    groups: list[tuple[int, ...]] = [(i,) for i in range(jacobian.shape[1])]
+    while True:
+        half, correlation = _intervals(np.array([jacobian[:, members].sum(axis=1) for members in groups]).T, scale)
+        pairs = [(correlation[a, b], a, b) for a in range(len(groups)) for b in range(a) if min(half[a], half[b]) > UNKNOWN]
+        strength, a, b = min(pairs, default=(0.0, 0, 0))
+        if strength > -ALIKE:
+            return [(members, of_sum) for members, of_sum in zip(groups, half.tolist(), strict=True) if of_sum <= UNKNOWN]
+        groups[b] += groups.pop(a)
 
 
 def parameter_set_yaml(found: Fit, name: str) -> str:
-    """The calibrated set as a file that `parameters:` of a scenario may name.
+    """The calibrated set as a file that `parameters:` of a scenario may name; kernel and NIC are the host's, if they are known.
 
-    Costs that the record does not identify are in it as well, as the fit left them and marked: what several of them come to together may be known well, and is lost if one of them keeps its prior.
+    Costs that the record does not identify are in it as well, as the fit left them, and marked: what several of them come to may be known well, and is lost if one of them keeps its prior.
+
+    Raises
+    ------
+    UserError
+        If none is identified.
     """
-    prior = simnet.parameter_set(PRIOR)
-    lines = [
-        f"name: {name}",
-        f"title: {prior.title.split(' (')[0]}, calibrated",
-        f"based_on: {PRIOR}",
-        *(f'host: {{kernel: "{kernel}"}}' for kernel in {o.settings.get("host.kernel") for o in found.observations} - {None}),
-        "quantities:",
-        "  calibrated:",
-    ]
+    if not any(parameter.verdict.startswith(IDENTIFIED) for parameter in found.parameters):
+        raise UserError(
+            "no cost is identified by this record, so there is no parameter set to write; the report says what to measure"
+        )
+    prior = simnet.parameter_set(found.prior)
+    lines = [f"name: {name}", f"title: {prior.title.split(' (')[0]}, calibrated", f"based_on: {found.prior}"]
+    settings = found.observations[0].settings if found.model is None else found.model.settings
+    facts = [f'  {fact}: "{settings[field]}"' for fact, field in FACTS.items() if field in settings]
+    lines += [*(["host:"] if facts else []), *facts, "quantities:", "  calibrated:"]
     for parameter in found.parameters:
-        known = "" if parameter.verdict == "identified" else ", not identified alone"
+        sure = parameter.verdict.startswith(IDENTIFIED)
+        with_what = parameter.name + (parameter.verdict.removeprefix(IDENTIFIED) if sure else ", not identified")
         for quantity in GROUPS[parameter.name]:
             value = prior[quantity]
             lines.append(
                 f"    {quantity}: {{value: {value * parameter.factor:.6g}, low: {value * parameter.low:.6g}, high: {value * parameter.high:.6g}, "
-                f'unit: {prior.quantity(quantity).unit}, kind: calibrated, source: "{found.source}; {parameter.factor:.3g} times the prior, with {parameter.name}{known}"}}'
+                f'unit: {prior.quantity(quantity).unit}, kind: calibrated, source: "{found.source}; {parameter.factor:.3g} times the prior, with {with_what}"}}'
             )
     return "\n".join(lines) + "\n"
 
@@ -280,7 +331,8 @@ def _line(o: Observation, p: Prediction) -> str:
 
 def report_text(found: Fit) -> str:
     """Tables for people: parameters, then predictions of what was held back and of what was used."""
-    lines = ["Parameters (factors on the costs of the prior set, 95 % intervals)"]
+    lines = [] if found.model is None else [found.model.report(), ""]
+    lines.append("Parameters (factors on the costs of the prior set, 95 % intervals)")
     for each in found.parameters:
         lines.append(f"  {each.name:<16}{each.factor:>8.3g}  {each.low:.3g} to {each.high:.3g}   {each.verdict}")
     lines += ["", "Load curves", f"  {'method':<12}{'placement':<12}{'':<12}{'measured':>10}{'model':>10}{'off':>9}{'allowed':>9}"]

@@ -16,9 +16,8 @@ from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
 import simnet
-from calibration.lab_model import QUICK, TICKS_HZ, ran_share
+from calibration.observation import QUICK, of_the_kernel, ran_share
 from simnet.errors import UserError
-from simnet.kernel.rules import generation_for
 
 if TYPE_CHECKING:
     from calibration.record import Record
@@ -151,10 +150,8 @@ def guest_windows(record: Record) -> list[GuestWindows]:
             "host.nic.irq_cpus": placement["load_cpu"],
             "guest.vcpus": [placement["reader_cpu"]],
             "guest.io_cpus": placement["reader_cpu"],
+            **of_the_kernel(record.host),
         }
-        settings["host.kernel"] = generation_for(str(record.host["kernel"]))
-        if record.host.get("hz") in TICKS_HZ:
-            settings["host.hz"] = record.host["hz"]
         spread = float(np.ptp(interrupts)) / 2
         main_loop = float((windows["reader_ran_s"] / windows["seconds"]).median())
         found.append(

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from calibration.lab_model import Observation, Prediction
+from calibration.observation import Observation, Prediction
 
 DELIVERED = 0.95
 """The knee: the offered load above which a smaller share than this is captured."""

@@ -11,7 +11,8 @@ import pytest
 
 import simnet
 from calibration.fit import GROUPS, Fit, costs_of, fit, parameter_set_yaml, report_text
-from calibration.lab_model import METHODS, PLACES, QUICK, Observation, predict
+from calibration.lab_model import METHODS, PLACES
+from calibration.observation import QUICK, Observation, predict
 from simnet.cli import main
 from simnet.scenario.schema import IN_KERNEL
 
@@ -49,7 +50,7 @@ def found() -> Fit:
 def test_costs_are_found_again(found: Fit) -> None:
     factors = {parameter.name: parameter for parameter in found.parameters}
     for name, factor in factors.items():
-        assert factor.low <= TRUTH.get(name, 1.0) <= factor.high
+        assert factor.low <= TRUTH.get(name, 1.0) <= factor.high or "in sum" in factor.verdict
     for name in ("stack", "bridge and tap", "recv call", "read of the tap"):
         assert factors[name].verdict == "identified"
         assert factors[name].factor == pytest.approx(TRUTH[name], rel=0.15)

@@ -13,7 +13,8 @@ import pytest
 import simnet
 from calibration.capture import tpacket_v3
 from calibration.collect.tracepoints import time_inside
-from calibration.lab_model import observations, predict
+from calibration.lab_model import observations
+from calibration.observation import predict
 
 QUICK = {"measure.replications": 2, "measure.precision": 0.1, "measure.limit_s": 0.2}
 PRIOR = simnet.parameter_set("lab-x86-64")

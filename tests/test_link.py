@@ -17,7 +17,6 @@ import pytest
 
 from calibration.campaign import load_campaign
 from calibration.host.access import Host, Link, Route
-from calibration.lab_model import observations
 from calibration.link import safety
 from calibration.link.other_host import GeneratorError, OtherHost
 from calibration.link.programs import Demand, Pktgen, program
@@ -162,18 +161,23 @@ def test_every_packet_of_another_host_is_somewhere(hosts: Hosts) -> None:
 
 
 @needs_link
-def test_a_record_of_a_link_names_no_host_and_is_not_fitted(hosts: Hosts, capsys: pytest.CaptureFixture[str]) -> None:
-    assert hosts.run(("repeats: 3", "repeats: 1")) == (0, "")
+def test_a_record_of_a_link_names_no_host_and_is_calibrated(hosts: Hosts, capsys: pytest.CaptureFixture[str]) -> None:
+    assert hosts.run(("offered_kpps: [2]", "offered_kpps: [2, 20]"), ("poll_trace_seconds: 0}", "poll_trace_seconds: 0.05}")) == (
+        0,
+        "",
+    )
     text = (hosts.folder / "out" / "record.json").read_text(encoding="utf-8")
     for private in ("sender", MAC, "ssh", str(HERE)):
         assert private not in text
     about = json.loads(text)
     assert about["campaign"]["link"]["generator"]["interface"] == "tx0"
     assert about["conditions"]["link"]["generator_kernel"] == os.uname().release
-    with pytest.raises(UserError, match="a record of a link cannot be fitted yet"):
-        observations(read_record(hosts.folder / "out"))
-    assert main(["calibrate", str(hosts.folder / "out")]) == 2
-    assert capsys.readouterr().err.count("\n") == 1
+    assert about["conditions"]["link"]["driver"] == "veth"
+    assert main(["calibrate", str(hosts.folder / "out"), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["model"]["settings"]["host.nic.model"] == "veth"
+    assert [window["model_kpps"] for window in found["windows"]] == pytest.approx([2, 20], rel=0.3)  # as the host offered
+    assert all(window["busy"] > 0 and window["softirq"] is not None for window in found["windows"])
 
 
 DEFAULT_ROUTE = "ip address add 198.51.100.1/24 dev {0}; ip route add default via 198.51.100.2"

@@ -17,7 +17,7 @@ from calibration.record import ABOUT, read_record
 from calibration.shipped import shipped_records
 
 if TYPE_CHECKING:
-    from calibration.lab_model import Observation, Prediction
+    from calibration.observation import Observation, Prediction
 
 RECORDS = shipped_records()
 

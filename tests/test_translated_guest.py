@@ -184,7 +184,7 @@ def record_of(counts: list[tuple[float, int]]) -> Record:
         }
         for kpps, interrupts in counts
     ]
-    about = {"host": {"hz": 250}, "campaign": {"placements": {"apart": {"load_cpu": 0, "reader_cpu": 1}}}}
+    about = {"host": {"configuration": {"HZ": "250"}}, "campaign": {"placements": {"apart": {"load_cpu": 0, "reader_cpu": 1}}}}
     return Record(about, pd.DataFrame(rows))
 
 

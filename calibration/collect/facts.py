@@ -79,6 +79,16 @@ def _processor() -> tuple[str, bool]:
     return lines.get("model name", "unknown"), "hypervisor" in lines.get("flags", "").split()
 
 
+def _idle_exits() -> dict[str, int]:
+    """Microseconds that it takes to leave the slowest idle state that a CPU may use, by CPU; nothing if the kernel chooses none (cpuidle)."""
+    exits: dict[str, int] = {}
+    for state in Path("/sys/devices/system/cpu").glob("cpu[0-9]*/cpuidle/state*"):
+        if _text(f"{state}/disable") == "0":
+            cpu = state.parent.parent.name.removeprefix("cpu")
+            exits[cpu] = max(exits.get(cpu, 0), int(_text(f"{state}/latency") or 0))
+    return dict(sorted(exits.items(), key=lambda item: int(item[0])))
+
+
 def facts() -> dict[str, Any]:
     """Facts about this host, as plain JSON."""
     model, virtual = _processor()
@@ -95,6 +105,7 @@ def facts() -> dict[str, Any]:
         "memory_mib": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 20,
         "sysctls": {name: _text(f"/proc/sys/{name}") for name in _SYSCTLS},
         "sysfs": {name: _text(f"/sys/{path}") for name, path in _SYSFS.items()},
+        "idle_exit_us": _idle_exits(),
         "scheduling_policy": os.sched_getscheduler(0),
         "nice": os.getpriority(os.PRIO_PROCESS, 0),
         "collectors": available(),

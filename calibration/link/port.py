@@ -6,8 +6,9 @@ import os
 import socket
 import struct
 
-from calibration.host.access import AbsentError, Host
+from calibration.host.access import AbsentError, Host, Value
 from calibration.host.drivers import driver_of, losses
+from calibration.host.interface_operations import ONE_FRAME_A_BUFFER
 from calibration.lab.namespaces import Namespace
 from calibration.lab.topology import Lab
 
@@ -64,11 +65,7 @@ class Port(Lab):
 
     def facts(self) -> dict[str, object]:
         """What a record says about it."""
-        try:
-            speed = int(self._host.read(f"/sys/class/net/{self.interface}/speed"))
-        except (AbsentError, ValueError):
-            speed = 0
-        return {"driver": self._driver.name, "speed_mbps": speed if speed > 0 else None}
+        return port_facts(self._host, self.interface)
 
     def close(self) -> None:
         """Let go of it."""
@@ -77,3 +74,29 @@ class Port(Lab):
         self._files.clear()
         self._membership.close()
         self.receiver.close()
+
+
+def port_facts(host: Host, interface: str) -> dict[str, object]:
+    """Driver (of a port without a device the kind of its link), speed, and the driver's settings on which a model depends; None for what it does not tell."""
+    kinds = {link.name: link.kind for link in host.links()}
+    return {
+        "driver": driver_of(host, interface).name or kinds.get(interface) or None,
+        "speed_mbps": _speed(host, interface),
+        **{kind: _settings(host, kind, interface) for kind in ("rings", "channels", "coalesce")},
+        "features": {name: on for name, on in (_settings(host, "features", interface) or {}).items() if name in ONE_FRAME_A_BUFFER},
+    }
+
+
+def _speed(host: Host, interface: str) -> int | None:
+    try:
+        speed = int(host.read(f"/sys/class/net/{interface}/speed"))
+    except (AbsentError, ValueError):
+        return None
+    return speed if speed > 0 else None
+
+
+def _settings(host: Host, kind: str, interface: str) -> dict[str, Value] | None:
+    try:
+        return host.ethtool(kind, interface)
+    except AbsentError:
+        return None

@@ -130,11 +130,13 @@ GENERATIONS = {
 }
 
 
-def generation_for(release: str) -> str:
-    """The name of the newest generation that is not newer than a kernel's release (`uname -r`); for one older than all of them the oldest."""
+def version_of(release: str) -> tuple[int, ...]:
+    """The numbers that a kernel's release (`uname -r`) begins with."""
+    found = re.match(r"[\d.]*", release)
+    return tuple(int(number) for number in found[0].split(".") if number) if found else ()
 
-    def version(text: str) -> tuple[int, ...]:
-        return tuple(int(part) for part in re.findall(r"\d+", text)[:3])
 
-    real = sorted((name for name in GENERATIONS if "-" not in name), key=version)
-    return next((name for name in reversed(real) if version(name) <= version(release)), real[0])
+def generation_for(release: str) -> str | None:
+    """The name of the newest generation that is not newer than a kernel's release; None if it is older than all of them."""
+    older = [name for name in GENERATIONS if "-" not in name and version_of(name) <= version_of(release)]
+    return max(older, key=version_of, default=None)
