@@ -1,47 +1,65 @@
-"""From a record to what it says about the model: costs of a host behind the lab's wiring or a link, or of an emulated guest."""
+"""From records to what they say about the model: costs of a host behind the lab's wiring or a link, or of an emulated guest."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from calibration import lab_model, link_model
 from calibration.fit import LAB, Fit, fit
 from calibration.guest_fit import GuestFit, fit_guest, guest_windows
 from calibration.link_host import host_of
-from calibration.observation import Modelled
-from calibration.record import Record, read_record
+from calibration.record import Record, read_record, refuse_unlike
 from simnet.errors import UserError
 
 
-def calibrate(folder: Path) -> Fit | GuestFit:
-    """Fit to the record in a folder.
+def calibrate(*folders: Path) -> Fit | GuestFit:
+    """Fit to the record in a folder, or to several of one host together.
 
     Raises
     ------
     UserError
-        If it is no record, has no window of a kind that the model has, or lacks facts without which a link has no model.
+        If one is no record, the hosts are unlike, no window is of a kind that the model has, or facts are missing without which a link has no model.
     """
-    record = read_record(folder)
+    records = [read_record(folder) for folder in folders]
+    refuse_unlike(records)
     try:
-        found = _of_a_link(record) if link_model.is_of_a_link(record) else _of_the_lab(record)
+        found = _of_links(records) if any(map(link_model.is_of_a_link, records)) else _of_the_lab(records)
     except UserError as error:
-        raise UserError(f"{folder}: {error}") from None
-    if found is None:
-        raise UserError(f"{folder}: no window that counts is of a method that the model has")
+        raise UserError(f"{', '.join(map(str, folders))}: {error}") from None
     return found
 
 
-def _of_a_link(record: Record) -> Fit | None:
-    observations = link_model.observations(record)
-    return _named(fit(observations, link_model.WIRING), record, host_of(record)) if observations else None
+def _of_links(records: Sequence[Record]) -> Fit:
+    if not all(map(link_model.is_of_a_link, records)):
+        raise UserError("records of the lab and of a link cannot be fitted together")
+    found = [o for record in records for o in link_model.observations(record)] or _nothing()
+    hosts = [host_of(record) for record in records]
+    if any(host != hosts[0] for host in hosts):
+        raise UserError("the port was set differently in these records, so that one model cannot be all of them")
+    return replace(fit(found, link_model.WIRING), source=_names(records), model=hosts[0])
 
 
-def _of_the_lab(record: Record) -> Fit | GuestFit | None:
-    if observations := lab_model.observations(record):
-        return _named(fit(observations, LAB), record)
-    return fit_guest(windows) if (windows := guest_windows(record)) else None
+def _of_the_lab(records: Sequence[Record]) -> Fit | GuestFit:
+    if found := [o for record in records for o in lab_model.observations(record)]:
+        return replace(fit(found, LAB), source=_names(records))
+    if len(records) > 1:
+        raise UserError("a guest is fitted to one record")
+    return fit_guest(guest_windows(records[0]) or _nothing())
 
 
-def _named(found: Fit, record: Record, model: Modelled | None = None) -> Fit:
-    return replace(found, source=f"record {record.about['sha256'][:12]}", model=model)
+def _nothing() -> list[Any]:
+    """Refuse records without a window that can be fitted.
+
+    Raises
+    ------
+    UserError
+        Always.
+    """
+    raise UserError("no window that counts is of a method that the model has")
+
+
+def _names(records: Sequence[Record]) -> str:
+    return "record " + " and ".join(str(record.about["sha256"])[:12] for record in records)

@@ -6,10 +6,13 @@ of its own; all others are held back and predicted. Residuals are logarithms of 
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from itertools import permutations
+from itertools import permutations, repeat
+from multiprocessing import get_context
 from typing import Any
 
 import numpy as np
@@ -90,6 +93,11 @@ class Parameter:
     low: float
     high: float
     verdict: str
+
+    @property
+    def is_informed(self) -> bool:
+        """Does the record say more about it than the prior's spread does?"""
+        return bool(np.log(self.high / self.low) < 2 * PRIOR_SPREAD)
 
     def as_json(self) -> dict[str, Any]:
         """As the command line prints it."""
@@ -188,6 +196,10 @@ def _residuals(observation: Observation, prediction: Prediction) -> list[float]:
     return found
 
 
+def _leave_interrupts_to_the_parent() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 def fit(observations: Sequence[Observation], wiring: Wiring = LAB, workers: int | None = None) -> Fit:
     """Fit the factors.
 
@@ -198,20 +210,21 @@ def fit(observations: Sequence[Observation], wiring: Wiring = LAB, workers: int 
     wiring
         Prior set and groups of costs that are paid.
     workers
-        Threads; does not change the result.
+        Processes (one a CPU if not given): most of a run this short is Python, and threads would wait for each other. Does not change the result.
     """
     names = [name for name in GROUPS if name in wiring.suggestions]
     used = tuple(o.is_simple for o in observations)
     training = [o for o, u in zip(observations, used, strict=True) if u]
     known: dict[tuple[Any, ...], Prediction] = {}
-    with ThreadPoolExecutor(workers) as pool:
+    with ProcessPoolExecutor(workers or os.cpu_count(), get_context("spawn"), _leave_interrupts_to_the_parent) as pool:
 
         def model(logs: NDArray[np.float64], of: Sequence[Observation]) -> list[Prediction]:
             factors = dict(zip(names, np.exp(logs).tolist(), strict=True))
             costs = costs_of(factors, wiring.prior)
             keys = [(o, *(factors[name] for name in _paid_in(o) if name in factors)) for o in of]
             missing = [key for key in dict.fromkeys(keys) if key not in known]
-            known.update(zip(missing, pool.map(lambda key: predict(key[0], costs), missing), strict=True))
+            found = pool.map(predict, [key[0] for key in missing], repeat(costs))
+            known.update(zip(missing, found, strict=True))
             return [known[key] for key in keys]
 
         def residuals(logs: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -258,7 +271,8 @@ def _judge(
             verdict = IDENTIFIED
         elif len(members) > 1:
             of_this = of_sum
-            verdict = f"{IDENTIFIED} only in sum with {' and '.join(names[j] for j in members if j != i)}"
+            others = " and ".join(names[j] for j in members if j != i)
+            verdict = f"{IDENTIFIED} only in sum with {others}; to tell them apart measure {suggestions[name]}"
         else:
             twin = next((names[j] for j in range(len(names)) if j != i and abs(correlation[i, j]) > ALIKE), None)
             like = f" (cannot be told from {twin})" if twin else ""
@@ -292,7 +306,7 @@ def _sums(jacobian: NDArray[np.float64], scale: float) -> list[tuple[tuple[int, 
 def parameter_set_yaml(found: Fit, name: str) -> str:
     """The calibrated set as a file that `parameters:` of a scenario may name; kernel and NIC are the host's, if they are known.
 
-    Costs that the record does not identify are in it as well, as the fit left them, and marked: what several of them come to may be known well, and is lost if one of them keeps its prior.
+    In it is what the record says more about than the prior does (`Parameter.is_informed`), identified or not: what several costs come to may be known well, and is lost if one of them keeps its prior.
 
     Raises
     ------
@@ -309,13 +323,15 @@ def parameter_set_yaml(found: Fit, name: str) -> str:
     facts = [f'  {fact}: "{settings[field]}"' for fact, field in FACTS.items() if field in settings]
     lines += [*(["host:"] if facts else []), *facts, "quantities:", "  calibrated:"]
     for parameter in found.parameters:
+        if not parameter.is_informed:
+            continue
         sure = parameter.verdict.startswith(IDENTIFIED)
-        with_what = parameter.name + (parameter.verdict.removeprefix(IDENTIFIED) if sure else ", not identified")
+        known = parameter.verdict.removeprefix(IDENTIFIED).split(";")[0] if sure else ", not identified"
         for quantity in GROUPS[parameter.name]:
             value = prior[quantity]
             lines.append(
                 f"    {quantity}: {{value: {value * parameter.factor:.6g}, low: {value * parameter.low:.6g}, high: {value * parameter.high:.6g}, "
-                f'unit: {prior.quantity(quantity).unit}, kind: calibrated, source: "{found.source}; {parameter.factor:.3g} times the prior, with {with_what}"}}'
+                f'unit: {prior.quantity(quantity).unit}, kind: calibrated, source: "{found.source}; {parameter.factor:.3g} times the prior, with {parameter.name}{known}"}}'
             )
     return "\n".join(lines) + "\n"
 

@@ -275,19 +275,30 @@ def read_record(directory: Path) -> Record:
         raise UserError(f"{directory / TABLE}: not a table: {error}") from None
 
 
-def pool(records: Sequence[Record]) -> pd.DataFrame:
-    """All windows of several records of one host, with a column `record` that says which.
+def refuse_unlike(records: Sequence[Record]) -> None:
+    """Refuse records of several hosts.
 
     Raises
     ------
     UserError
         If the hosts are not alike, with what they differ in.
     """
-    import pandas as pd
-
     first = records[0].host
     for number, record in enumerate(records[1:], start=2):
         if unlike := differences(first, record.host):
             values = "; ".join(f"{name}: {first.get(name)!r} and {record.host.get(name)!r}" for name in unlike)
             raise UserError(f"records 1 and {number} are of unlike hosts and cannot be pooled ({values})")
+
+
+def pool(records: Sequence[Record]) -> pd.DataFrame:
+    """All windows of several records of one host, with a column `record` that says which.
+
+    Raises
+    ------
+    UserError
+        If the hosts are not alike; see `refuse_unlike`.
+    """
+    import pandas as pd
+
+    refuse_unlike(records)
     return pd.concat([record.windows.assign(record=number) for number, record in enumerate(records)], ignore_index=True)

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from calibration.record import ABOUT
 
+REPORTED = (("epyc-vm", "epyc-vm-counters"), ("epyc-vm-tcg",))
+"""What is fitted together where all of them are reported; the first gives the parameter set of its name."""
 FOLDER = Path(__file__).parent / "records"
 
 

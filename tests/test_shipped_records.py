@@ -6,7 +6,6 @@ import json
 import re
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pytest
 
 import simnet
@@ -14,7 +13,7 @@ from calibration.calibrate import calibrate
 from calibration.fit import GROUPS, Fit
 from calibration.guest_fit import GuestFit
 from calibration.record import ABOUT, read_record
-from calibration.shipped import shipped_records
+from calibration.shipped import REPORTED, shipped_records
 
 if TYPE_CHECKING:
     from calibration.observation import Observation, Prediction
@@ -34,7 +33,7 @@ def test_a_record_is_whole_small_and_anonymous(name: str) -> None:
 
 @pytest.fixture(scope="module")
 def host() -> Fit:
-    found = calibrate(RECORDS["epyc-vm"])
+    found = calibrate(*(RECORDS[name] for name in REPORTED[0]))
     assert isinstance(found, Fit)
     return found
 
@@ -47,37 +46,54 @@ def row(found: Fit, method: str, placement: str, least_kpps: float) -> tuple[Obs
 
 def test_a_reader_with_a_cpu_of_its_own_saturates_as_measured(host: Fit) -> None:
     """Within a tenth, or twice the spread of the repetitions."""
-    for method, least in (("recv", 700), ("tap_reader", 400)):
-        measured, model = row(host, method, "inline", least)
-        allowed = max(0.1, 2 * measured.spread_kpps / measured.captured_kpps)
-        assert abs(model.captured_kpps / measured.captured_kpps - 1) <= allowed
+    found = [headline for headline in host.headlines() if headline.what == "saturation"]
+    assert [headline.method for headline in found] == ["recv"]
+    assert all(headline.holds for headline in found)
+
+
+def test_knees_of_readers_that_share_their_cpu_are_predicted(host: Fit) -> None:
+    """Within 15 %, or twice the spread of the repetitions. Missed is the one of recv beside RPS (docs/limits.md)."""
+    knees = {(h.method, h.placement): h for h in host.headlines() if h.what == "knee"}
+    assert len(knees) == 4
+    assert [where for where, knee in knees.items() if not knee.holds] == [("recv", "rps-same")]
 
 
 def test_livelock_was_not_fitted_and_is_predicted(host: Fit) -> None:
     for which in (0, 1):
-        light, flood = (row(host, "tap_reader", "rps-same", kpps)[which].captured_kpps for kpps in (100, 700))
+        light, flood = (row(host, "tap_reader", "rps-same", kpps)[which].captured_kpps for kpps in (100, 1000))
         assert light > 100 * flood
-        assert row(host, "tap_reader", "napi-same", 700)[which].captured_kpps > 100 * flood
+        assert row(host, "tap_reader", "napi-same", 1000)[which].captured_kpps > 100 * flood
+    assert all(headline.holds for headline in host.headlines() if headline.what == "collapse")
 
 
-def test_the_report_names_what_the_record_cannot_tell(host: Fit) -> None:
-    verdicts = {parameter.name: parameter.verdict for parameter in host.parameters}
-    assert verdicts["recv call"] == verdicts["read of the tap"] == "identified"
-    assert "measure " in verdicts["interrupt"]
+def test_what_a_record_cannot_tell_the_suggested_measurement_tells(host: Fit) -> None:
+    """lab/host knows driver and stack only in sum, and says that tc_count and xdp_count tell them apart: lab/counters measured these, on the same host."""
+    first = calibrate(RECORDS["epyc-vm"])
+    assert isinstance(first, Fit)
+    before, after = ({parameter.name: parameter for parameter in found.parameters} for found in (first, host))
+    for name in ("driver and skb", "stack"):
+        assert "only in sum" in before[name].verdict or before[name].verdict.startswith("not identifiable")
+        assert "tc_count" in before[name].verdict
+        assert after[name].verdict == "identified"
+    assert "measure " in after["interrupt"].verdict
 
 
 def test_the_set_that_comes_with_simnet_is_this_fit(host: Fit) -> None:
     shipped = simnet.parameter_set("epyc-vm")
     fitted = host.costs()
     for parameter in host.parameters:
-        if parameter.verdict == "identified":
+        if parameter.is_informed:
             for name in GROUPS[parameter.name]:
                 assert fitted[name] == pytest.approx(shipped[name], rel=0.02)
     assert shipped.quantity("recv_cycles").kind == "calibrated"
 
 
 def test_interrupts_of_a_guest_are_predicted_from_two_loads() -> None:
+    """Within a quarter, or at saturation, where the repetitions are from a twelfth of their median to three times it, within twice their spread."""
     found = calibrate(RECORDS["epyc-vm-tcg"])
     assert isinstance(found, GuestFit)
     assert sum(found.fitted) == 2
-    assert np.abs(found.errors(fitted=False)).max() <= 0.25
+    for window, prediction in zip(found.windows, found.predictions, strict=True):
+        allowed = 0.25 * window.interrupts if window.keeps_up else 2 * window.spread
+        assert abs(prediction.interrupts - window.interrupts) <= allowed
+        assert abs(prediction.main_loop - window.main_loop) <= 0.05 or not window.keeps_up

@@ -137,7 +137,7 @@ def observed(kpps: float) -> GuestWindows:
     """What a host with the true costs would have shown."""
     settings = {"traffic.offered_kpps": kpps}
     shown = predict_guest(settings, costs_of(TRUTH))
-    return GuestWindows(kpps, shown.captured_kpps, shown.interrupts, 0.0, settings)
+    return GuestWindows(kpps, shown.captured_kpps, shown.interrupts, 0.0, shown.main_loop, settings)
 
 
 @pytest.fixture(scope="module")
@@ -158,7 +158,7 @@ def test_loads_that_were_not_fitted_are_predicted(found: GuestFit) -> None:
 
 def test_the_loads_to_fit_are_the_middle_and_the_greatest_that_the_guest_bears() -> None:
     windows = [
-        GuestWindows(kpps, captured, ratio, 0.0, {})
+        GuestWindows(kpps, captured, ratio, 0.0, 0.5, {})
         for kpps, captured, ratio in ((5, 5, 1.0), (30, 30, 0.6), (60, 60, 0.2), (120, 90, 0.01))
     ]
     assert informative(windows) == (1, 2)
@@ -166,8 +166,8 @@ def test_the_loads_to_fit_are_the_middle_and_the_greatest_that_the_guest_bears()
         informative(windows[2:])
 
 
-def record_of(counts: list[tuple[float, int]]) -> Record:
-    """A record whose windows of two seconds have some load (kpps) and guest interrupts."""
+def record_of(counts: list[tuple[float, int, float]]) -> Record:
+    """A record whose windows of two seconds have some load (kpps), guest interrupts, and a share of the CPU for the main loop."""
     import pandas as pd
 
     rows = [
@@ -180,24 +180,29 @@ def record_of(counts: list[tuple[float, int]]) -> Record:
             "offered": 2000 * kpps,
             "captured": 2000 * kpps,
             "guest_interrupts": interrupts,
+            "reader_ran_s": 2.0 * main_loop,
             "rejected": None,
         }
-        for kpps, interrupts in counts
+        for kpps, interrupts, main_loop in counts
     ]
-    about = {"host": {"configuration": {"HZ": "250"}}, "campaign": {"placements": {"apart": {"load_cpu": 0, "reader_cpu": 1}}}}
+    about = {
+        "host": {"kernel": "6.18.44", "configuration": {"HZ": "250"}},
+        "campaign": {"placements": {"apart": {"load_cpu": 0, "reader_cpu": 1}}},
+    }
     return Record(about, pd.DataFrame(rows))
 
 
 def test_a_record_of_a_guest_becomes_a_curve() -> None:
-    low, high = guest_windows(record_of([(20, 20_000), (20, 24_000), (20, 28_000), (60, 12_000)]))
+    low, high = guest_windows(record_of([(20, 20_000, 0.4), (20, 24_000, 0.45), (20, 28_000, 0.5), (60, 12_000, 0.5)]))
     assert (low.offered_kpps, low.interrupts, low.spread) == pytest.approx((20.0, 0.6, 0.1))
     assert high.interrupts == pytest.approx(0.1)
     assert low.settings["guest.vcpus"] == [1]
-    assert low.settings["host.hz"] == 250
+    assert low.main_loop == pytest.approx(0.45)
+    assert (low.settings["host.kernel"], low.settings["host.hz"]) == ("6.15", 250)
 
 
 def test_the_command_fits_a_record_of_a_guest(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    measured = record_of([(5, 9_900), (40, 47_000), (60, 40_000)])
+    measured = record_of([(5, 9_900, 0.17), (40, 47_000, 0.49), (60, 40_000, 0.5)])
     monkeypatch.setattr("calibration.calibrate.read_record", lambda _: measured)
     assert main(["calibrate", "somewhere", "--json"]) == 0
     windows = json.loads(capsys.readouterr().out)["windows"]

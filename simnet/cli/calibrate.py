@@ -17,7 +17,10 @@ def add(commands: Commands) -> None:
     """Its arguments."""
     parser = commands.add_parser("calibrate", help="fit costs to a record of `simnet capture run`, and predict what was held back")
     parser.add_argument(
-        "record", metavar="RECORD", help="the folder of a record, the name of one that comes with simnet, or `report`: all of those"
+        "records",
+        metavar="RECORD",
+        nargs="+",
+        help="the folder of a record, or of several of one host to be fitted together; the name of one that comes with simnet, or `report`: all of those",
     )
     parser.add_argument("--out", metavar="SET", help="write the calibrated parameter set, a .yaml file")
     parser.add_argument("--plot", metavar="FILE", help="draw measured and modelled load curves, and by how much the model is off")
@@ -32,17 +35,17 @@ def act(options: Namespace) -> int:
     from calibration.calibrate import calibrate
     from calibration.fit import Fit, parameter_set_yaml
     from calibration.residuals import draw_residuals
-    from calibration.shipped import shipped_records
+    from calibration.shipped import REPORTED, shipped_records
     from simnet.files import prepare_file, write_text, write_whole
 
     out, plot = (Path(name) if name else None for name in (options.out, options.plot))
     if out is not None and out.suffix not in (".yaml", ".yml"):
         raise UserError(f"--out {out}: a parameter set is a .yaml file")
     shipped = shipped_records()
-    if options.record == "report":
+    if options.records == ["report"]:
         if out is not None or plot is not None:
-            raise UserError("simnet calibrate report: --out and --plot go with one record; name one of " + ", ".join(shipped))
-        results = {name: calibrate(folder) for name, folder in shipped.items()}
+            raise UserError("simnet calibrate report: --out and --plot go with records by name: " + ", ".join(shipped))
+        results = {" ".join(names): calibrate(*(shipped[name] for name in names)) for names in REPORTED}
         if options.json:
             records = {name: result.as_json() for name, result in results.items()}
             print_json({"schema": "simnet-calibrations/1", "records": records})
@@ -52,7 +55,7 @@ def act(options: Namespace) -> int:
     for file, flag in ((out, "--out"), (plot, "--plot")):
         if file is not None:
             prepare_file(file, flag)
-    result = calibrate(shipped.get(options.record, Path(options.record)))
+    result = calibrate(*(shipped.get(name, Path(name)) for name in options.records))
     if not isinstance(result, Fit) and (out is not None or plot is not None):
         raise UserError("--out, --plot: two loads of a guest give no interval, so there is no parameter set; --json has the costs")
     if options.json:
