@@ -1,7 +1,7 @@
 """A guest under QEMU without KVM: the interrupts it takes a packet, fitted at two loads and predicted at all others.
 
 The model is `lab/qemu-tcg`. A cycle of QEMU's main loop and of the guest's vCPU, which take turns on one CPU, has a part that every interrupt pays and one that every packet pays.
-Two loads that the guest keeps up with tell the two apart, by interrupts a packet and by the main loop's share of the CPU: the factor of the translation goes into both parts, that of QEMU's system calls and thread switches only into the first.
+Two loads that the guest keeps up with tell the two apart, by interrupts a packet and by the main loop's share of the CPU: the factor of the vCPU goes into both parts, that of the main loop's system calls and of thread switches only into the first.
 """
 
 from __future__ import annotations
@@ -24,18 +24,10 @@ if TYPE_CHECKING:
 
 SCHEMA, SCENARIO, PRIOR = "simnet-guest-calibration/1", "lab/qemu-tcg", "lab-x86-64"
 GROUPS: dict[str, tuple[str, ...]] = {
-    "translation": ("tcg_slowdown",),
-    "turn of QEMU's threads": (
-        "select_cycles",
-        "inject_cycles",
-        "futex_cycles",
-        "tcg_access_cycles",
-        "tcg_halt_cycles",
-        "context_switch_cycles",
-        "wake_up_cycles",
-    ),
+    "vCPU": ("tcg_slowdown", "tcg_access_cycles", "tcg_halt_cycles"),
+    "turn of the main loop": ("select_cycles", "inject_cycles", "futex_cycles", "context_switch_cycles", "wake_up_cycles"),
 }
-"""What is scaled together: the guest's code, and what QEMU's two threads do a turn, whatever the number of packets."""
+"""What is scaled together: all that TCG makes of the guest, and what QEMU's main loop does a turn, whatever the number of packets."""
 TARGET = 0.25
 """Largest error of a prediction that passes."""
 LIGHT = 0.99
