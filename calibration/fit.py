@@ -35,7 +35,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "telling an idle CPU": ("send_ipi_cycles",),
     "coming out of idle": ("c1_exit_us", "c3_exit_us", "c6_exit_us"),
     "going to sleep": ("poll_call_cycles", "context_switch_cycles"),
-    "interrupt": ("device_interrupt_cycles", "reschedule_interrupt_cycles"),
+    "interrupt": ("device_interrupt_cycles", "reschedule_interrupt_cycles", "ipi_latency_us"),
 }
 """Costs that are scaled together: a record of rates and shares does not tell their parts apart."""
 PAID_BY: dict[str, tuple[str, ...]] = {

@@ -15,6 +15,7 @@ from calibration.capture import tpacket_v3
 from calibration.collect.tracepoints import time_inside
 from calibration.lab_model import observations
 from calibration.observation import predict
+from simnet.kernel.core import DEVICE_INTERRUPTS
 
 QUICK = {"measure.replications": 2, "measure.precision": 0.1, "measure.limit_s": 0.2}
 PRIOR = simnet.parameter_set("lab-x86-64")
@@ -146,12 +147,12 @@ def windows_of(method: str, softirq: str) -> Any:
     placement = {"softirq": softirq, "load_cpu": 0, "reader_cpu": 1, "softirq_cpu": None if softirq == "inline" else 1}
     row = {"method": method, "placement": "here", "frame_bytes": 64, "target_kpps": 100.0, "offered": 100_000, "captured": 100_000}
     row |= {"seconds": 1.0, "reader_ran_s": np.nan, "napi_ran_s": np.nan, "reader_sleeps": np.nan, "polls_of": None}
-    row |= {"polls_s": 0.1, "polls_softirq_s": 0.02}
+    row |= {"polls_s": 0.1, "polls_softirq_s": 0.023, "polls_softirq_events": 10_000, "reference_event_ns": 300.0}
     return SimpleNamespace(about={"campaign": {"placements": {"here": placement}}}, host={}, good=pd.DataFrame([row]))
 
 
 def test_a_window_without_a_reader_shows_time_in_softirqs() -> None:
-    """Beside RPS nobody sees it: with no reader the softirqs run from the idle loop."""
+    """Less 10 000 events of the trace, of 300 ns each. Beside RPS nobody sees it: with no reader the softirqs run from the idle loop."""
     for method in ("tc_count", "xdp_count"):
         (inline,) = observations(windows_of(method, "inline"))
         assert (inline.busy, inline.softirq, inline.is_simple) == (None, pytest.approx(0.2), True)
@@ -178,3 +179,22 @@ def test_a_tap_is_read_on_the_host() -> None:
 )
 def test_time_in_softirqs(entries: list[int], exits: list[int], inside: int) -> None:
     assert time_inside(entries, exits, 0, 100) == inside
+
+
+def interrupts_kpps(kpps: float, latency_us: float) -> float:
+    """Interrupts that the reader's CPU takes beside RPS, in thousands a second."""
+    result = run("lab/bridge-tap-rps", kpps, ipi_latency_us=latency_us, tap_read_cycles=12_000)
+    assert next(core.shares["idle"] for core in result.cores if core.cpu == 1) < 0.001
+    counts = [r.counts.events[:, DEVICE_INTERRUPTS].sum() for r in result.replications]
+    return float(np.mean(counts)) / result.measured_seconds / 1000
+
+
+def test_an_interrupt_to_a_running_processor_takes_its_latency() -> None:
+    """The reader never idles, and the backlog's next interrupt sets off when its poll is complete: fewer than one a latency get there."""
+    assert interrupts_kpps(250, 50.0) < 20 < interrupts_kpps(250, 0.0)
+
+
+def test_an_idle_processor_is_told_at_once() -> None:
+    """What it takes to wake up is its exit latency, not that of the interrupt: the packets are captured when they are without."""
+    at_once, late = (run("lab/veth-rps", 5, ipi_latency_us=latency_us).latency_us for latency_us in (0.0, 50.0))
+    assert late == at_once

@@ -52,10 +52,10 @@ def test_a_reader_with_a_cpu_of_its_own_saturates_as_measured(host: Fit) -> None
 
 
 def test_knees_of_readers_that_share_their_cpu_are_predicted(host: Fit) -> None:
-    """Within 15 %, or twice the spread of the repetitions. Missed is the one of recv beside RPS (docs/limits.md)."""
-    knees = {(h.method, h.placement): h for h in host.headlines() if h.what == "knee"}
+    """Within 15 %, or twice the spread of the repetitions."""
+    knees = [headline for headline in host.headlines() if headline.what == "knee"]
     assert len(knees) == 4
-    assert [where for where, knee in knees.items() if not knee.holds] == [("recv", "rps-same")]
+    assert all(knee.holds for knee in knees)
 
 
 def test_livelock_was_not_fitted_and_is_predicted(host: Fit) -> None:
@@ -67,15 +67,14 @@ def test_livelock_was_not_fitted_and_is_predicted(host: Fit) -> None:
 
 
 def test_what_a_record_cannot_tell_the_suggested_measurement_tells(host: Fit) -> None:
-    """lab/host knows driver and stack only in sum, and says that tc_count and xdp_count tell them apart: lab/counters measured these, on the same host."""
-    first = calibrate(RECORDS["epyc-vm"])
-    assert isinstance(first, Fit)
-    before, after = ({parameter.name: parameter for parameter in found.parameters} for found in (first, host))
-    for name in ("driver and skb", "stack"):
-        assert "only in sum" in before[name].verdict or before[name].verdict.startswith("not identifiable")
-        assert "tc_count" in before[name].verdict
-        assert after[name].verdict == "identified"
-    assert "measure " in after["interrupt"].verdict
+    """lab/host alone does not identify the stack and says that tc_count would: lab/counters measured that, on the same host."""
+    alone = calibrate(RECORDS["epyc-vm"])
+    assert isinstance(alone, Fit)
+    before, after = ({parameter.name: parameter.verdict for parameter in found.parameters} for found in (alone, host))
+    assert before["stack"].startswith("not identifiable")
+    assert "tc_count" in before["stack"]
+    assert after["stack"] == "identified"
+    assert "measure " in after["interrupt"]
 
 
 def test_the_set_that_comes_with_simnet_is_this_fit(host: Fit) -> None:

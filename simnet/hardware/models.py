@@ -19,7 +19,8 @@ class NicModel:
     the kernel that a poll empties like a NIC's.
 
     A poll pays `driver_costs` for a packet and `skb_costs` for making an skb of it, none where packets come as skbs; without `dma` it finds packets in the caches of the core that sent them. With a `page_pool` who frees a packet gives its
-    page back under a lock that keeps softirqs off (`page_pool_recycle_in_ring`), so a reader lets pending softirqs run after every packet, as with a UDP socket.
+    page back under a lock that keeps softirqs off (`page_pool_recycle_in_ring`), so a reader lets pending softirqs run after every packet, as with a UDP socket. `by_ipi`: no device
+    interrupts, but the processor that sent the packets.
     """
 
     name: str
@@ -43,6 +44,7 @@ class NicModel:
     skb_costs: tuple[str, ...] = ("skb_cycles",)
     dma: bool = True
     page_pool: bool = False
+    by_ipi: bool = False
 
 
 _INTEL_82599 = NicModel(
@@ -114,6 +116,7 @@ _BACKLOG = replace(
     ring=(1001, 1001, 1001, 1),
     driver_costs=("backlog_cycles",),
     skb_costs=(),
+    by_ipi=True,
     source="net/core/dev.c: packets that RPS sends to another CPU wait there in input_pkt_queue (netdev_max_backlog 1000) for process_backlog; an interrupt tells that CPU. Driver and skb were paid by the CPU that sent them there",
 )
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from simnet.agenda import NEVER, NIC, Agenda, act_by
+from simnet.agenda import FIRST_CPU, NEVER, NIC, Agenda, act_by
 from simnet.compiled import jit
 from simnet.hardware.cpu import Cpu, post_vector, send_vector
 from simnet.hardware.moderation import Moderation, interval_ps
@@ -22,6 +22,7 @@ from simnet.traffic.switch import Link, pause, put_next_on_link, resume
 class MsixVector(Record):
     """Vector of one queue: which processor it interrupts, and when it may do so next.
 
+    An interrupt takes `latency_ps` to a processor that runs, and is then `on_its_way`; what a processor that idles takes to wake up is its own.
     `guest`: the virtual processor that it is for, if the queue is a virtual function's, or PHYSICAL; `posted`: through its posted-interrupt descriptor.
     """
 
@@ -31,6 +32,9 @@ class MsixVector(Record):
     number: int
     masked: int
     allowed_at_ps: int
+    latency_ps: int
+    on_its_way: int
+    lands_at_ps: int
     interrupts: int
     moderation: Moderation
 
@@ -99,20 +103,41 @@ def unmask(m: HasNic, q: int, now: int) -> None:
 
 
 @jit
+def interrupt(m: HasNic, vector: MsixVector, now: int) -> None:
+    """The processor gets the vector."""
+    vector.on_its_way = 0
+    if vector.posted:
+        post_vector(m, vector.guest, vector.cpu, vector.number, now)
+    else:
+        send_vector(m, vector.cpu, vector.number, now)
+
+
+@jit
+def fire(m: HasNic, vector: MsixVector, now: int) -> None:
+    """The vector masks itself and sets off."""
+    vector.masked = 1
+    vector.interrupts += 1
+    vector.allowed_at_ps = now + interval_ps(vector.moderation)
+    if vector.latency_ps > 0 and m.agenda.due_ps[FIRST_CPU + vector.cpu] != NEVER:
+        vector.on_its_way = 1
+        vector.lands_at_ps = now + vector.latency_ps
+    else:
+        interrupt(m, vector, now)
+
+
+@jit
 def nic_fires(m: HasNic, now: int) -> None:
-    """Interrupt for every unmasked vector that has frames and may; look again when the next one could."""
+    """Interrupt for every unmasked vector that has frames and may, and for those that have come; look again when the next one could."""
     admit(m, now)
     m.agenda.due_ps[NIC] = NEVER
     for q in range(m.nic.queues):
         vector = m.nic.vectors[q]
         if not vector.masked:
             if m.nic.port.queues[q].ring.filled > 0 and vector.allowed_at_ps <= now:
-                vector.masked = 1
-                vector.interrupts += 1
-                vector.allowed_at_ps = now + interval_ps(vector.moderation)
-                if vector.posted:
-                    post_vector(m, vector.guest, vector.cpu, vector.number, now)
-                else:
-                    send_vector(m, vector.cpu, vector.number, now)
+                fire(m, vector, now)
             else:
                 arm(m, q, now)
+        elif vector.on_its_way and vector.lands_at_ps <= now:
+            interrupt(m, vector, now)
+        if vector.on_its_way:
+            act_by(m.agenda, NIC, vector.lands_at_ps)

@@ -29,8 +29,9 @@ XOFF_HEADROOM_BYTES, XON_BELOW_XOFF_BYTES = 40 * 1024, 16 * 1024
 """Watermarks of the packet buffer: assumed; ixgbe works them out from frame size and delays (ixgbe_fc_enable)."""
 
 
-def _wire_nic(m: Machine, scenario: Scenario, model: NicModel, topology: Topology) -> None:
+def _wire_nic(m: Machine, scenario: Scenario, model: NicModel, topology: Topology, costing: Costing) -> None:
     nic = scenario.host.nic
+    latency_ps = round(costing.params["ipi_latency_us"] * PS_PER_US) if model.by_ipi else 0
     m.nic.queues = nic.queues
     m.nic.refill_batch = model.refill_batch
     m.nic.port.buffer_bytes = model.buffer_bytes
@@ -46,6 +47,7 @@ def _wire_nic(m: Machine, scenario: Scenario, model: NicModel, topology: Topolog
         vector.cpu = topology.core(topology.irq_cpus[q])
         vector.number = FIRST_DEVICE_VECTOR + q
         vector.guest = PHYSICAL
+        vector.latency_ps = latency_ps
         vector.moderation.algorithm = model.moderation if nic.moderation == "adaptive" else FIXED
         eitr = model.first_eitr if nic.moderation == "adaptive" else round(nic.moderation_us * PS_PER_US / PS_PER_EITR)
         vector.moderation.eitr = vector.moderation.eitr_written = eitr
@@ -83,7 +85,7 @@ def build(scenario: Scenario, params: ParameterSet, seed_of: SeedOf, packets: Pa
     fill_rules(m.rules[0], generation_of(scenario, params), scenario.host.hz, cfs_factor(topology.cpus))
     boot = np.random.default_rng(seed_of("boot"))
     wire_cores(m, topology, costing, scenario.host.c_states, -int(boot.integers(0, m.rules[0].tick_ps)))
-    _wire_nic(m, scenario, model, topology)
+    _wire_nic(m, scenario, model, topology, costing)
     wire_traffic(m, scenario, link_gbps(scenario, model), packets, seed_of)
     reached = queues_reached(m, scenario, packets)
     for q in range(m.nic.queues):
