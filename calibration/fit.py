@@ -11,7 +11,7 @@ import signal
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from itertools import permutations, repeat
+from itertools import permutations
 from multiprocessing import get_context
 from typing import Any
 
@@ -218,13 +218,19 @@ def fit(observations: Sequence[Observation], wiring: Wiring = LAB, workers: int 
     known: dict[tuple[Any, ...], Prediction] = {}
     with ProcessPoolExecutor(workers or os.cpu_count(), get_context("spawn"), _leave_interrupts_to_the_parent) as pool:
 
+        def learn(points: Sequence[NDArray[np.float64]], of: Sequence[Observation]) -> list[list[tuple[Any, ...]]]:
+            """Run what is not known at some points, all at once; the keys of what is known then, by point."""
+            keys, missing = [], dict[tuple[Any, ...], dict[str, float]]()
+            for logs in points:
+                factors = dict(zip(names, np.exp(logs).tolist(), strict=True))
+                costs = costs_of(factors, wiring.prior)
+                keys.append([(o, *(factors[name] for name in _paid_in(o) if name in factors)) for o in of])
+                missing |= {key: costs for key in keys[-1] if key not in known and key not in missing}
+            known.update(zip(missing, pool.map(predict, [key[0] for key in missing], missing.values()), strict=True))
+            return keys
+
         def model(logs: NDArray[np.float64], of: Sequence[Observation]) -> list[Prediction]:
-            factors = dict(zip(names, np.exp(logs).tolist(), strict=True))
-            costs = costs_of(factors, wiring.prior)
-            keys = [(o, *(factors[name] for name in _paid_in(o) if name in factors)) for o in of]
-            missing = [key for key in dict.fromkeys(keys) if key not in known]
-            found = pool.map(predict, [key[0] for key in missing], repeat(costs))
-            known.update(zip(missing, found, strict=True))
+            (keys,) = learn([logs], of)
             return [known[key] for key in keys]
 
         def residuals(logs: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -235,10 +241,13 @@ def fit(observations: Sequence[Observation], wiring: Wiring = LAB, workers: int 
 
         def slopes(logs: NDArray[np.float64]) -> NDArray[np.float64]:
             """Differences over steps that a discrete-event model notices."""
-            return np.array([(residuals(logs + step) - residuals(logs)) / STEP for step in np.eye(len(logs)) * STEP]).T
+            steps = np.eye(len(logs)) * STEP
+            learn([logs, *(logs + step for step in steps)], training)
+            return np.array([(residuals(logs + step) - residuals(logs)) / STEP for step in steps]).T
 
         def descent(starts: Sequence[NDArray[np.float64]]) -> OptimizeResult:
             """From the best of some starts."""
+            learn(starts, training)
             start = min(starts, key=lambda logs: float(residuals(logs) @ residuals(logs)))
             return least_squares(
                 residuals, start, jac=slopes, bounds=(-BOUND, BOUND), x_scale="jac", xtol=1e-3, ftol=1e-3, max_nfev=12

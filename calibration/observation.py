@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 import simnet
 from simnet.kernel.rules import generation_for
+from simnet.scenario.schema import Scenario
 from simnet.units import PS_PER_S
 
 if TYPE_CHECKING:
@@ -169,13 +171,17 @@ class Prediction:
     softirq: float
 
 
+@cache
+def _scenario(name: str, settings: tuple[tuple[str, Any], ...]) -> Scenario:
+    """A scenario, read once: a fit runs it with hundreds of costs."""
+    return simnet.load(name, dict(settings))
+
+
 def predict(observation: Observation, costs: Mapping[str, float]) -> Prediction:
     """Run the model with some costs (quantities of the parameter set by name)."""
     limit_s = SHORT_S if observation.is_simple and observation.method not in BY_BLOCK else LONG_S
-    scenario = simnet.load(
-        observation.scenario,
-        {**observation.settings, "measure.limit_s": limit_s, **{f"costs.{name}": value for name, value in costs.items()}},
-    )
+    loaded = _scenario(observation.scenario, (*observation.settings.items(), ("measure.limit_s", limit_s)))
+    scenario = loaded.model_copy(update={"costs": {**loaded.costs, **costs}})
     result = simnet.run(scenario, workers=1)
     cores = {core.cpu: core.shares for core in result.cores}
     softirq_cpu = scenario.host.nic.irq_cpus
