@@ -9,6 +9,7 @@ import numpy as np
 
 from calibration.capture.tpacket_v3 import BLOCK_BYTES, BLOCKS, RETIRE_MS
 from calibration.observation import BY_BACKLOG, BY_BLOCK, QUICK, Observation, median, observe, of_the_kernel, softirq_share
+from simnet.kernel.core import NICE_0_LOAD
 from simnet.scenario.schema import IN_KERNEL
 
 if TYPE_CHECKING:
@@ -54,8 +55,8 @@ def _settings(
     settings["host.nic.irq_cpus"] = placement["softirq_cpu"] if placement["softirq"] == "rps" else placement["load_cpu"]
     if placement["softirq"] == "threaded":
         settings["host.nic.napi_cpus"] = placement["softirq_cpu"]
-    if (host.get("sysctls") or {}).get("kernel/sched_autogroup_enabled") == "1":
-        settings["capture.load_weight"] = SHARED_WEIGHT
+    shares = host.get("sysctls", {}).get("kernel/sched_autogroup_enabled") == "1"
+    settings["capture.load_weight"] = SHARED_WEIGHT if shares else NICE_0_LOAD
     if campaign.get("receive_buffer_bytes"):
         settings["capture.receive_buffer_bytes"] = campaign["receive_buffer_bytes"]
     return settings
