@@ -65,7 +65,7 @@ BUSY_ERROR, BUSY_SHARE = 0.02, 0.1
 OF_MEDIAN = 0.4
 """Standard error of the median of five repetitions, as a share of half their range (normal scatter)."""
 STARTS = (-np.log(2.0), 0.0, np.log(2.0), np.log(4.0))
-"""All factors alike, or those of the process unlike the others: which of both waits for the other decides how windows look. A descent is made from the best of either kind."""
+"""All factors alike, or those of the process unlike the others: which of both waits for the other decides how windows look. A descent is made from the best of the first kind, and of the second if the first leaves more than scatter."""
 OF_THE_PROCESS = ("recv call", "read of the tap", "going to sleep")
 PRIOR_SPREAD = np.log(4.0)
 """How far a factor may well be from 1: what the record does not say stays near the prior, and factors that only their sum is known of move alike."""
@@ -255,7 +255,9 @@ def fit(observations: Sequence[Observation], wiring: Wiring = LAB, workers: int 
 
         alike = [np.full(len(names), start) for start in STARTS]
         unlike = [np.where(np.isin(names, OF_THE_PROCESS), own, others) for own, others in permutations(STARTS, 2)]
-        best = min(descent(alike), descent(unlike), key=lambda solution: float(solution.cost))
+        best = descent(alike)
+        if 2 * best.cost > len(best.fun) - len(names):  # more than scatter is left: the valley may be the wrong one
+            best = min(best, descent(unlike), key=lambda solution: float(solution.cost))
         predictions = tuple(model(best.x, observations))
     measured = len(best.fun) - len(names)
     cost = float(best.fun[:measured] @ best.fun[:measured]) / 2

@@ -446,6 +446,7 @@ def cluster() -> Iterator[LocalCluster]:
         yield cluster
 
 
+@pytest.mark.filterwarnings("ignore:Creating scratch directories is taking")  # what Dask says of a slow disk
 def test_dask_gives_the_same_bytes_while_a_worker_is_killed(
     capsys: Capture, design: Path, whole: Path, tmp_path: Path, cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
