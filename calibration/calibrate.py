@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from calibration import lab_model, link_model
-from calibration.fit import LAB, Fit, fit
+from calibration.fit import Fit, fit
 from calibration.guest_fit import GuestFit, fit_guest, guest_windows
 from calibration.link_host import host_of
 from calibration.record import Record, read_record, refuse_unlike
@@ -44,7 +44,7 @@ def _of_links(records: Sequence[Record]) -> Fit:
 
 def _of_the_lab(records: Sequence[Record]) -> Fit | GuestFit:
     if found := [o for record in records for o in lab_model.observations(record)]:
-        return replace(fit(found, LAB), source=_names(records))
+        return replace(fit(found, lab_model.WIRING), source=_names(records))
     if len(records) > 1:
         raise UserError("a guest is fitted to one record")
     return fit_guest(guest_windows(records[0]) or _nothing())

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
 import simnet
+from calibration.cost_groups import costs_of
 from calibration.observation import QUICK, of_the_kernel, ran_share
 from simnet.errors import UserError
 
@@ -84,7 +85,24 @@ class GuestFit:
 
     def report(self) -> str:
         """A table for people."""
-        return guest_report(self)
+        lines = ["Factors on the costs of the prior set"]
+        lines += [f"  {name:<24}{factor:>8.3g}" for name, factor in self.factors.items()]
+        lines += ["", "Interrupts of the guest for each captured packet"]
+        lines.append(
+            f"  {'offered':>8}{'measured':>10}{'repeats':>9}{'model':>9}{'off':>8}{'captured':>10}{'model':>8}{'main loop':>11}{'model':>8}"
+        )
+        limit = self.saturation_kpps()
+        for w, p, used in zip(self.windows, self.predictions, self.fitted, strict=True):
+            off = p.interrupts / w.interrupts - 1
+            marks = ["fitted"] * used + ["saturated"] * (w.offered_kpps >= limit)
+            if not used and abs(off) > TARGET:
+                within = abs(p.interrupts - w.interrupts) <= 2 * w.spread
+                marks.append(f"beyond {TARGET:.0%}" + ", within twice what the repetitions are apart" * within)
+            lines.append(
+                f"  {w.offered_kpps:>8.1f}{w.interrupts:>10.3f}{w.spread:>9.3f}{p.interrupts:>9.3f}{off:>+8.0%}{w.captured_kpps:>10.1f}{p.captured_kpps:>8.1f}"
+                f"{w.main_loop:>11.1%}{p.main_loop:>8.1%}  {', '.join(marks)}".rstrip()
+            )
+        return "\n".join(lines)
 
     def as_json(self) -> dict[str, Any]:
         """As the command line prints it."""
@@ -94,7 +112,7 @@ class GuestFit:
             "prior": PRIOR,
             "scenario": SCENARIO,
             "factors": dict(self.factors),
-            "costs": costs_of(self.factors),
+            "costs": costs_of(self.factors, PRIOR, GROUPS),
             "windows": [
                 {
                     "offered_kpps": w.offered_kpps,
@@ -111,12 +129,6 @@ class GuestFit:
                 for w, p, used in rows
             ],
         }
-
-
-def costs_of(factors: Mapping[str, float]) -> dict[str, float]:
-    """Quantities of the prior set, scaled by group."""
-    prior = simnet.parameter_set(PRIOR)
-    return {name: prior[name] * factor for group, factor in factors.items() for name in GROUPS[group]}
 
 
 def guest_windows(record: Record) -> list[GuestWindows]:
@@ -190,7 +202,7 @@ def fit_guest(windows: Sequence[GuestWindows], fitted: tuple[int, int] | None = 
     with ThreadPoolExecutor(workers) as pool:
 
         def model(logs: NDArray[np.float64], of: Sequence[GuestWindows]) -> list[GuestPrediction]:
-            costs = costs_of(dict(zip(GROUPS, np.exp(logs).tolist(), strict=True)))
+            costs = costs_of(dict(zip(GROUPS, np.exp(logs).tolist(), strict=True)), PRIOR, GROUPS)
             return list(pool.map(lambda w: predict_guest(w.settings, costs), of))
 
         def residuals(logs: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -215,25 +227,3 @@ def fit_guest(windows: Sequence[GuestWindows], fitted: tuple[int, int] | None = 
         predictions = tuple(model(best.x, windows))
     factors = dict(zip(GROUPS, np.exp(best.x).tolist(), strict=True))
     return GuestFit(factors, tuple(windows), tuple(i in chosen for i in range(len(windows))), predictions)
-
-
-def guest_report(found: GuestFit) -> str:
-    """Tables for people: factors, then every load."""
-    lines = ["Factors on the costs of the prior set"]
-    lines += [f"  {name:<24}{factor:>8.3g}" for name, factor in found.factors.items()]
-    lines += ["", "Interrupts of the guest for each captured packet"]
-    lines.append(
-        f"  {'offered':>8}{'measured':>10}{'repeats':>9}{'model':>9}{'off':>8}{'captured':>10}{'model':>8}{'main loop':>11}{'model':>8}"
-    )
-    limit = found.saturation_kpps()
-    for w, p, used in zip(found.windows, found.predictions, found.fitted, strict=True):
-        off = p.interrupts / w.interrupts - 1
-        marks = ["fitted"] * used + ["saturated"] * (w.offered_kpps >= limit)
-        if not used and abs(off) > TARGET:
-            within = abs(p.interrupts - w.interrupts) <= 2 * w.spread
-            marks.append(f"beyond {TARGET:.0%}" + ", within twice what the repetitions are apart" * within)
-        lines.append(
-            f"  {w.offered_kpps:>8.1f}{w.interrupts:>10.3f}{w.spread:>9.3f}{p.interrupts:>9.3f}{off:>+8.0%}{w.captured_kpps:>10.1f}{p.captured_kpps:>8.1f}"
-            f"{w.main_loop:>11.1%}{p.main_loop:>8.1%}  {', '.join(marks)}".rstrip()
-        )
-    return "\n".join(lines)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from calibration.capture.tpacket_v3 import BLOCK_BYTES, BLOCKS, RETIRE_MS
-from calibration.observation import BY_BACKLOG, BY_BLOCK, QUICK, Observation, median, observe, of_the_kernel, softirq_share
+from calibration.observation import BY_BACKLOG, BY_BLOCK, QUICK, Observation, Wiring, median, observe, of_the_kernel, softirq_share
 from simnet.kernel.core import NICE_0_LOAD
 from simnet.scenario.schema import IN_KERNEL
 
@@ -34,6 +34,21 @@ METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "xdp_count": ("veth", {"capture.method": "xdp_count"}),
 }
 """Capture back ends that the model has, the scenarios for them, and what is different there."""
+WIRING = Wiring(
+    "lab-x86-64",
+    {
+        "driver and skb": "methods tc_count and xdp_count with placement inline and time in softirqs (as lab/counters has them)",
+        "stack": "methods recv and tc_count with placement inline, or recv with placement rps under light load, with time in softirqs (window.poll_trace_seconds above 0)",
+        "bridge and tap": "method tap_reader with placement rps under light load, with time in softirqs",
+        "recv call": "method recv with a CPU of its own (placement inline)",
+        "read of the tap": "method tap_reader with a CPU of its own (placement inline)",
+        "wake-up": "placement threaded at loads of a few kpps: the NAPI thread wakes the reader for every packet, on its own CPU",
+        "telling an idle CPU": "loads of a few kpps with placement inline and with time in softirqs: the softirq wakes the reader for every packet",
+        "coming out of idle": "loads of 10 to 100 kpps with placement inline: how many packets a wake-up finds",
+        "going to sleep": "loads of a few kpps, where the reader sleeps before every packet",
+        "interrupt": "placement rps at loads just below the one where packets get lost: there interrupts meet a running reader",
+    },
+)
 PLACES = {"inline": "-inline", "rps": BY_BACKLOG, "threaded": ""}
 """Ends of the scenarios' names, by where the softirq is put."""
 SHARED_WEIGHT = 512

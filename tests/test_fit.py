@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 
 import simnet
-from calibration.fit import GROUPS, Fit, costs_of, fit, parameter_set_yaml, report_text
-from calibration.lab_model import METHODS, PLACES
+from calibration.calibrated_set import parameter_set_yaml
+from calibration.cost_groups import GROUPS, costs_of
+from calibration.fit import Fit, fit
+from calibration.lab_model import METHODS, PLACES, WIRING
 from calibration.observation import QUICK, Observation, predict
 from simnet.cli import main
 from simnet.scenario.schema import IN_KERNEL
@@ -35,7 +37,7 @@ def observed(method: str, placement: str, kpps: float, traced: bool = True) -> O
     counts = method in IN_KERNEL
     scenario, settings = f"lab/{wiring}{PLACES[placement]}", {**QUICK, **differences, "traffic.offered_kpps": kpps}
     blank = Observation(method, placement, counts or placement == "inline", kpps, 0.0, 0.0, None, None, scenario, settings)
-    shown = predict(blank, costs_of(TRUTH))
+    shown = predict(blank, costs_of(TRUTH, WIRING.prior))
     busy = None if counts else shown.busy
     softirq = shown.softirq if traced and placement != "threaded" else None
     return replace(blank, captured_kpps=shown.captured_kpps, spread_kpps=0.01 * shown.captured_kpps, busy=busy, softirq=softirq)
@@ -44,7 +46,7 @@ def observed(method: str, placement: str, kpps: float, traced: bool = True) -> O
 @pytest.fixture(scope="module")
 def found() -> Fit:
     methods, placements = ("recv", "tap_reader"), ("inline", "threaded", "rps")
-    return fit([observed(method, placement, kpps) for method in methods for placement in placements for kpps in LOADS])
+    return fit([observed(method, placement, kpps) for method in methods for placement in placements for kpps in LOADS], WIRING)
 
 
 def test_costs_are_found_again(found: Fit) -> None:
@@ -55,7 +57,7 @@ def test_costs_are_found_again(found: Fit) -> None:
         assert factors[name].verdict == "identified"
         assert factors[name].factor == pytest.approx(TRUTH[name], rel=0.15)
     of_a_packet = ("driver_cycles", "skb_cycles", "stack_cycles", "packet_rcv_cycles")
-    costs, truth = found.costs(), costs_of(TRUTH)
+    costs, truth = found.costs(), costs_of(TRUTH, WIRING.prior)
     assert sum(costs[name] for name in of_a_packet) == pytest.approx(sum(truth[name] for name in of_a_packet), rel=0.1)
 
 
@@ -70,12 +72,12 @@ def test_held_back_windows_are_predicted(found: Fit) -> None:
 
 def test_what_a_record_does_not_say_is_said() -> None:
     """A reader on a CPU of its own never shares it with a NAPI thread: nothing tells what that would cost."""
-    alone = fit([observed("recv", "inline", kpps) for kpps in (100.0, 400.0)])
+    alone = fit([observed("recv", "inline", kpps) for kpps in (100.0, 400.0)], WIRING)
     verdicts = {parameter.name: parameter.verdict for parameter in alone.parameters}
     unknown = [name for name in GROUPS if verdicts[name].startswith("not identifiable")]
     assert unknown
     assert all("measure " in verdicts[name] for name in unknown)
-    assert "not identifiable" in report_text(alone)
+    assert "not identifiable" in alone.report()
 
 
 def test_programs_that_drop_packets_tell_the_driver_from_the_stack() -> None:
@@ -83,7 +85,7 @@ def test_programs_that_drop_packets_tell_the_driver_from_the_stack() -> None:
     readers = [observed("recv", placement, kpps, kpps > 350) for placement in ("inline", "rps") for kpps in (150.0, 400.0)]
     programs = [observed(method, "inline", kpps) for method in ("tc_count", "xdp_count") for kpps in (150.0, 400.0, 800.0)]
     without, beside, alone = (
-        {parameter.name: parameter for parameter in fit(windows).parameters}["driver and skb"]
+        {parameter.name: parameter for parameter in fit(windows, WIRING).parameters}["driver and skb"]
         for windows in (readers, readers + programs, programs)
     )
     assert "measure methods tc_count and xdp_count" in without.verdict

@@ -17,7 +17,8 @@ import simnet
 from calibration import link_model
 from calibration.calibrate import calibrate
 from calibration.campaign import load_campaign
-from calibration.fit import GROUPS, Fit, costs_of
+from calibration.cost_groups import GROUPS, costs_of
+from calibration.fit import Fit
 from calibration.host.operation import Wish
 from calibration.host.operations import operations
 from calibration.host.tuning import tuned

@@ -10,7 +10,8 @@ import pytest
 
 import simnet
 from calibration.calibrate import calibrate
-from calibration.fit import GROUPS, Fit
+from calibration.cost_groups import GROUPS
+from calibration.fit import Fit
 from calibration.guest_fit import GuestFit
 from calibration.record import ABOUT, read_record
 from calibration.shipped import REPORTED, shipped_records

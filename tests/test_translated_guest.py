@@ -10,13 +10,13 @@ import pytest
 from accounts import check_accounts
 
 import simnet
+from calibration.cost_groups import costs_of
 from calibration.guest_fit import (
     GROUPS,
+    PRIOR,
     GuestFit,
     GuestWindows,
-    costs_of,
     fit_guest,
-    guest_report,
     guest_windows,
     informative,
     predict_guest,
@@ -136,7 +136,7 @@ def test_stages_explain_the_time_of_a_slower_guest() -> None:
 def observed(kpps: float) -> GuestWindows:
     """What a host with the true costs would have shown."""
     settings = {"traffic.offered_kpps": kpps}
-    shown = predict_guest(settings, costs_of(TRUTH))
+    shown = predict_guest(settings, costs_of(TRUTH, PRIOR, GROUPS))
     return GuestWindows(kpps, shown.captured_kpps, shown.interrupts, 0.0, shown.main_loop, settings)
 
 
@@ -153,7 +153,7 @@ def test_factors_that_made_the_windows_are_found_again(found: GuestFit) -> None:
 def test_loads_that_were_not_fitted_are_predicted(found: GuestFit) -> None:
     assert sum(found.fitted) == 2
     assert np.abs(found.errors(fitted=False)).max() < 0.1
-    assert "beyond" not in guest_report(found)
+    assert "beyond" not in found.report()
 
 
 def test_the_loads_to_fit_are_the_middle_and_the_greatest_that_the_guest_bears() -> None:

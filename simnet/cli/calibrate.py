@@ -33,7 +33,8 @@ def act(options: Namespace) -> int:
     from pathlib import Path
 
     from calibration.calibrate import calibrate
-    from calibration.fit import Fit, parameter_set_yaml
+    from calibration.calibrated_set import parameter_set_yaml
+    from calibration.fit import Fit
     from calibration.residuals import draw_residuals
     from calibration.shipped import REPORTED, shipped_records
     from simnet.files import prepare_file, write_text, write_whole
