@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import pandas as pd
 import pytest
 from test_lab import FIRST, SECOND, needs_lab
 
 from calibration.record import read_record
 from simnet.cli import main
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 LIGHT, FLOOD = 50, 1600
 CAMPAIGN = f"""
@@ -75,8 +72,8 @@ def test_every_packet_is_accounted_for(good: pd.DataFrame) -> None:
 
 
 def test_light_load_is_captured_whole(good: pd.DataFrame) -> None:
-    for method in ("recv", "tap_reader"):
-        assert delivered(good, method, "inline", LIGHT).max() > 0.99
+    light = pd.concat([delivered(good, method, "inline", LIGHT) for method in ("recv", "tap_reader")])
+    assert light.median() > 0.99
 
 
 @pytest.mark.parametrize("method", ["recv", "tap_reader"])
